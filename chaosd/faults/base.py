@@ -1,0 +1,113 @@
+"""What a fault is: typed fields, a ladder of mechanisms, and a pure plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import ClassVar
+
+import msgspec
+
+from chaosd.errors import ChaosdError, UnsupportedError
+from chaosd.kernel.capability import Capability
+from chaosd.kernel.edit import Edit
+from chaosd.targets.model import Target
+
+
+class Mechanism(msgspec.Struct, frozen=True):
+    """One way to do a fault; it can be used where every one of ``needs`` holds."""
+
+    name: str
+    needs: tuple[Capability, ...] = ()
+    note: str = ""
+
+    def missing(self) -> list[str]:
+        """Why it cannot be used here, one line for each capability that is missing."""
+        verdicts = ((need.name, need()) for need in self.needs)
+        return [
+            f"{name}: {verdict.reason}" + (f"; {verdict.mend}" if verdict.mend else "")
+            for name, verdict in verdicts
+            if not verdict.ok
+        ]
+
+
+class Planning(msgspec.Struct, frozen=True):
+    """What a plan may depend on besides the fault and its target.
+
+    ``run`` is six hexadecimal digits, unique on this host; ``index`` numbers the fault within the
+    run (0 to 63); both go into the names of what is made. ``seed`` drives every random choice.
+    ``duration`` is the run's, in seconds. ``operator`` holds the addresses of the connections the
+    operator is logged in by, which are left alone unless a fault asks for them.
+    """
+
+    run: str
+    index: int
+    seed: int
+    mechanism: str
+    duration: float
+    operator: tuple[str, ...] = ()
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of fault; its fields are the YAML keys, the validation, the help and the docs page.
+
+    A subclass sets ``name`` and ``mechanisms`` (best first) and writes ``plan``. Field help stands
+    in ``Annotated[Duration, msgspec.Meta(description="...")]``.
+    """
+
+    name: ClassVar[str] = ""
+    mechanisms: ClassVar[tuple[Mechanism, ...]] = (Mechanism("kernel"),)
+    takes: ClassVar[str] = "processes"  # or "traffic": which targets make sense
+    irreversible: ClassVar[bool] = False
+
+    mechanism: str = ""
+
+    def check(self) -> list[str]:
+        """What is wrong with the fields taken together, one line each."""
+        return []
+
+    def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
+        """The edits that make this fault, in order; reads, never writes.
+
+        Raises:
+            ChaosdError: the target cannot take this fault.
+        """
+        raise NotImplementedError
+
+    def effect(self, target: Target, at: Planning) -> list[str]:
+        """What a user will see, in words, for the plan (a round trip, a first request)."""
+        return []
+
+    def choose(self) -> Mechanism:
+        """The best mechanism this host has, or the one that was forced.
+
+        Raises:
+            UnsupportedError: none works here; the reasons say why.
+        """
+        ladder = [m for m in self.mechanisms if self.mechanism in ("", m.name)]
+        if not ladder:
+            known = ", ".join(m.name for m in self.mechanisms)
+            raise ChaosdError(f"{self.name} has no mechanism {self.mechanism!r}", hint=f"one of {known}")
+        missing = {m.name: m.missing() for m in ladder}
+        for mechanism in ladder:
+            if not missing[mechanism.name]:
+                return mechanism
+        reasons = "; ".join(f"{name} needs {', '.join(why)}" for name, why in missing.items())
+        raise UnsupportedError(f"this host cannot do {self.name}: {reasons}", hint="see: chaosd doctor")
+
+
+def registry() -> dict[str, type[Fault]]:
+    """Every fault by name; imports each file of this package once."""
+    package = import_module("chaosd.faults")
+    for module in iter_modules(package.__path__):
+        if module.name != "base":
+            import_module(f"chaosd.faults.{module.name}")
+    return dict(sorted(_registered(Fault).items()))
+
+
+def _registered(base: type[Fault]) -> dict[str, type[Fault]]:
+    found: dict[str, type[Fault]] = {}
+    for cls in base.__subclasses__():
+        found |= ({cls.name: cls} if cls.name else {}) | _registered(cls)
+    return found

@@ -1,0 +1,1 @@
+"""Reversible changes of kernel state: one file per kind of edit."""

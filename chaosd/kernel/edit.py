@@ -1,0 +1,122 @@
+"""The one idea under everything: a change of kernel state that carries its own undo.
+
+An edit is a frozen value. The journal keeps it whole, synced, before ``apply`` is called; the
+value alone, read back by another process, is enough to ``revert``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import Any, ClassVar, Union
+
+import msgspec
+
+MARK = "chaosd"
+"""What every name chaosd gives to a kernel object starts with; scrubbing looks for nothing else."""
+
+
+class Undo(StrEnum):
+    """What a revert found."""
+
+    DONE = "undone"
+    GONE = "already gone"
+    FOREIGN = "no longer ours, left alone"
+    NEVER = "cannot be undone"
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """Events the kernel counted for one edit.
+
+    ``matched`` met the filters; of these ``injected`` got the fault and the rest were
+    ``skipped``, by reason (probability, budget, lease). ``unit`` is what was counted.
+    """
+
+    matched: int = 0
+    injected: int = 0
+    skipped: dict[str, int] = {}
+    unit: str = "packets"
+
+
+class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
+    """One reversible change of kernel state.
+
+    A subclass names its journal tag (``class Ifb(Edit, frozen=True, tag="tc.ifb")``), its fields
+    are the undo record, and ``revert`` stands right below ``apply``.
+    """
+
+    irreversible: ClassVar[bool] = False
+
+    @property
+    def slot(self) -> str:
+        """The piece of kernel state this edit owns while open; no two open edits share one."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """One line for ``chaosd plan``: what will be done, to what."""
+        raise NotImplementedError
+
+    def apply(self) -> None:
+        """Do the deed.
+
+        Raises:
+            ChaosdError: the kernel refused, or something of somebody else's is in the way.
+        """
+        raise NotImplementedError
+
+    def revert(self) -> Undo:
+        """Put back what was there; safe to call in any state, any number of times, by anybody.
+
+        Raises:
+            OSError, ChaosdError: it could not be put back and must be tried again.
+        """
+        raise NotImplementedError
+
+    def present(self) -> bool:
+        """Read back from the kernel whether the change is there."""
+        raise NotImplementedError
+
+    def lost(self) -> str:
+        """Why this edit no longer does what it was made for; empty while all is well."""
+        return ""
+
+    def evidence(self) -> Evidence | None:
+        """The kernel's own counts, where it keeps any."""
+        return None
+
+    def surroundings(self) -> dict[str, str]:
+        """The state around the slot that must read the same before and after, by name.
+
+        Counters and anything else that changes by itself are left out.
+        """
+        return {}
+
+
+def kinds(base: type[Edit] = Edit) -> tuple[type[Edit], ...]:
+    """Every edit kind that has been imported, in order of definition."""
+    found: list[type[Edit]] = []
+    for cls in base.__subclasses__():
+        found += [cls] if cls.__struct_config__.tag else []
+        found += kinds(cls)
+    return tuple(found)
+
+
+@cache
+def _union(members: tuple[type[Edit], ...]) -> Any:
+    return Union[members]
+
+
+def to_data(edit: Edit) -> dict[str, Any]:
+    """An edit as plain data for the journal."""
+    data: dict[str, Any] = msgspec.to_builtins(edit)
+    return data
+
+
+def from_data(data: dict[str, Any]) -> Edit:
+    """The edit that ``to_data`` wrote.
+
+    Raises:
+        msgspec.ValidationError: no such kind, or its fields have changed since.
+    """
+    edit: Edit = msgspec.convert(data, _union(kinds()))
+    return edit
