@@ -1,0 +1,187 @@
+"""YAML documents turned into typed values, with every mistake at once and where it stands."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+import yaml
+
+from chaosd.errors import ChaosdError
+
+T = TypeVar("T", bound=msgspec.Struct)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAX_NODES = 20_000
+_PARAMETER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+Path = tuple[str | int, ...]
+
+
+class Problems:
+    """Everything that is wrong with one document, in the order of its lines."""
+
+    def __init__(self, name: str, lines: Mapping[Path, int] | None = None) -> None:
+        self.name = name
+        self._lines = lines or {}
+        self._found: dict[tuple[int, str], None] = {}
+
+    def add(self, path: Path, message: str, hint: str = "") -> None:
+        """Note a mistake at a place in the document."""
+        spot = path
+        while spot and spot not in self._lines:
+            spot = spot[:-1]
+        line = self._lines.get(spot, 0)
+        where = f"{self.name}:{line}" if line else self.name
+        key = ".".join(str(part) for part in path)
+        said = f"{where}: {key}: {message}" if key else f"{where}: {message}"
+        self._found[line, f"{said} ({hint})" if hint else said] = None
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def raise_any(self) -> None:
+        """Raise one ``ChaosdError`` with a line for each mistake, if there is any."""
+        if self._found:
+            raise ChaosdError("\n".join(text for _, text in sorted(self._found)))
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """A hint for a word that is not known: the nearest one, or all of them."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, 1)
+    return f"did you mean {close[0]}?" if close else f"one of {', '.join(words)}"
+
+
+def load(text: str, name: str) -> tuple[Any, dict[Path, int]]:
+    """Read one YAML document.
+
+    Returns:
+        Plain data, and for each place in it the line it stands on, from 1.
+
+    Raises:
+        ChaosdError: it is not YAML, has a key twice, or is larger than any scenario.
+    """
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ChaosdError(f"{name}:{line}: not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ChaosdError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ChaosdError(f"{name}: nested too deeply") from None
+    if root is None:
+        return None, {}
+    lines: dict[Path, int] = {}
+    return _plain(root, (), lines, name), lines
+
+
+def _plain(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
+    lines[path] = node.start_mark.line + 1
+    if len(lines) > _MAX_NODES or len(path) > 50:
+        raise ChaosdError(f"{name}:{lines[path]}: too large for a scenario")
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(child, (*path, i), lines, name) for i, child in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, lines, name)
+    try:
+        return yaml.constructor.SafeConstructor().construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        raise ChaosdError(f"{name}:{lines[path]}: cannot read {node.value!r}") from None
+
+
+def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int], name: str) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ChaosdError(f"{name}:{line}: a key must be a word")
+        key = str(key_node.value)
+        if key in data:
+            raise ChaosdError(f"{name}:{line}: {key} stands here twice")
+        data[key] = _plain(value_node, (*path, key), lines, name)
+        lines[*path, key] = line
+    return data
+
+
+def scalar(text: str) -> Any:
+    """What a word on the command line would mean in YAML, lists such as ``[80, 443]`` included."""
+    return load(text, repr(text))[0] if text.strip() else text
+
+
+def substitute(value: Any, parameters: Mapping[str, Any], path: Path, problems: Problems) -> Any:
+    """Put parameters where ``${name}`` stands; a word that is nothing else takes the value's type."""
+    if isinstance(value, dict):
+        return {k: substitute(v, parameters, (*path, k), problems) for k, v in value.items()}
+    if isinstance(value, list):
+        return [substitute(v, parameters, (*path, i), problems) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for word in _PARAMETER.findall(value):
+        if word not in parameters:
+            problems.add(path, f"there is no parameter {word!r}", near(word, parameters))
+            return value
+    whole = _PARAMETER.fullmatch(value)
+    if whole:
+        return parameters[whole[1]]
+    return _PARAMETER.sub(lambda match: str(parameters[match[1]]), value)
+
+
+def _hook(kind: type, value: Any) -> Any:
+    parse = getattr(kind, "parse", None)
+    if parse is None:
+        raise NotImplementedError(f"no way to read a {kind}")
+    return parse(value)
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """One value as a type; classes with a ``parse`` method read what users write.
+
+    Raises:
+        ChaosdError: it is not one.
+    """
+    try:
+        return msgspec.convert(value, kind, dec_hook=_hook)
+    except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
+        raise ChaosdError(str(error).replace(" - at `$`", "").replace("`", "")) from None
+
+
+def build(kind: type[T], data: Any, path: Path, problems: Problems) -> T | None:
+    """A typed value from a mapping; every wrong, missing or unknown key is noted.
+
+    Returns:
+        None when anything was wrong.
+    """
+    if not isinstance(data, dict):
+        problems.add(
+            path, f"must be a mapping, not {type(data).__name__}", f"with {', '.join(_fields(kind))}"
+        )
+        return None
+    fields = _fields(kind)
+    before = len(problems._found)  # noqa: SLF001 - same module
+    for key in data.keys() - fields.keys():
+        problems.add((*path, key), "unknown key", near(key, fields))
+    for key in (
+        f.encode_name for f in msgspec.structs.fields(kind) if f.required and f.encode_name not in data
+    ):
+        problems.add(path, f"{key} is missing")
+    values = {}
+    for key, wanted in fields.items():
+        if key in data:
+            try:
+                values[key] = convert(data[key], wanted)
+            except ChaosdError as error:
+                problems.add((*path, key), error.message, error.hint)
+    if len(problems._found) > before:  # noqa: SLF001
+        return None
+    return kind(**values)
+
+
+def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {
+        key: hint
+        for key, hint in get_type_hints(kind, include_extras=True).items()
+        if key in kind.__struct_fields__
+    }

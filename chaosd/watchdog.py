@@ -1,0 +1,166 @@
+"""A second process that puts everything back when the engine cannot.
+
+It is forked before the first edit, with every module it needs already imported, and is ready
+before that edit is promised. It waits for the end of its socket to the engine (any death of the
+engine closes it), for the deadline of the run, and for the engine's pulse to stop; an engine that
+is overdue or hung is killed, by pidfd. Then it takes the journal's lock and puts back what is open.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from chaosd.errors import ChaosdError
+from chaosd.journal import Journal
+from chaosd.kernel.process import ProcessRef
+from chaosd.restore import close_out
+
+GRACE = 5.0
+"""Seconds that an engine may overrun its deadline, or go without a pulse, before it is killed."""
+RETRY_FOR = 60.0
+"""Seconds for which an edit that would not go back is tried again."""
+_LOCK_TIMEOUT = 30.0
+_MCL_CURRENT, _MCL_FUTURE, _PR_SET_NAME = 1, 2, 15
+
+
+class Pulse:
+    """The engine's sign of life: two clock readings in memory that both processes share.
+
+    ``beat`` and ``deadline`` are CLOCK_BOOTTIME seconds, which go on counting while the host
+    sleeps; a deadline of 0 means that the clock of the run has not been started.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that the engine is alive."""
+        struct.pack_into("d", self._memory, 0, now())
+
+    def set_deadline(self, at: float) -> None:
+        """Say when everything must be put back, in CLOCK_BOOTTIME seconds."""
+        struct.pack_into("d", self._memory, 8, at)
+
+    def overdue(self) -> str:
+        """Why the engine must be taken for hung, or nothing."""
+        beat, deadline = struct.unpack_from("dd", self._memory)
+        if now() > beat + GRACE:
+            return f"no pulse for {now() - beat:.1f} s"
+        if deadline and now() > deadline + GRACE:
+            return f"{now() - deadline:.1f} s over its deadline"
+        return ""
+
+
+def now() -> float:
+    """CLOCK_BOOTTIME in seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Watchdog:
+    """The engine's end: its watchdog's process, and the socket that holds the two together."""
+
+    def __init__(self, process: ProcessRef, end: socket.socket) -> None:
+        self.process = process
+        self._end = end
+
+    def fileno(self) -> int:
+        """Readable when the watchdog has died."""
+        return self._end.fileno()
+
+    def dead(self) -> bool:
+        """Whether the watchdog has gone, so that the engine is on its own."""
+        return bool(select.select([self._end], [], [], 0)[0])
+
+    def dismiss(self) -> None:
+        """Send the watchdog home: everything is put back and written down."""
+        with suppress(OSError):
+            self._end.send(b"done")
+        self._end.close()
+        with suppress(ChildProcessError):
+            os.waitpid(self.process.pid, 0)
+
+
+def start(journal: Path, pulse: Pulse) -> Watchdog:
+    """Fork the watchdog of a journal and wait until it is ready.
+
+    Args:
+        journal: the journal's path; its lock is held by the caller.
+        pulse: the caller's sign of life.
+
+    Raises:
+        ChaosdError: it did not get ready; nothing may be changed then.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    engine = ProcessRef.of(os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _main(journal, pulse, engine, theirs)
+        except BaseException:  # noqa: BLE001 - a forked child must not return into its parent's code
+            os._exit(1)
+        os._exit(0)
+    theirs.close()
+    ours.settimeout(GRACE)
+    try:
+        ready = ours.recv(16)
+    except OSError:
+        ready = b""
+    if ready != b"ready":
+        raise ChaosdError("the watchdog did not start, so nothing was changed", hint="is there memory left?")
+    ours.settimeout(None)
+    return Watchdog(ProcessRef.of(pid), ours)
+
+
+def _main(path: Path, pulse: Pulse, engine: ProcessRef, end: socket.socket) -> None:
+    _stand_apart(keep=end.fileno())
+    engine_fd = engine.pidfd()
+    end.send(b"ready")
+    why = _wait(end, pulse)
+    if not why:
+        return
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(engine_fd, signal.SIGKILL)
+    journal = Journal.take_over(path, timeout=_LOCK_TIMEOUT)
+    if journal is None:
+        return
+    stop = now() + RETRY_FOR
+    while close_out(journal, "killed", why) and now() < stop:
+        time.sleep(1)
+
+
+def _wait(end: socket.socket, pulse: Pulse) -> str:
+    while True:
+        if select.select([end], [], [], GRACE / 10)[0]:
+            return "" if end.recv(16) == b"done" else "the engine died"
+        if why := pulse.overdue():
+            return f"the engine hung: {why}"
+
+
+def _stand_apart(keep: int) -> None:
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    # The engine's lock and everything else that dies with it must not be kept open here.
+    os.closerange(3, keep)
+    os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.chdir("/")
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("-1000")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NAME, b"chaosd-watchdog", 0, 0, 0)
+    libc.mlockall(_MCL_CURRENT | _MCL_FUTURE)
