@@ -80,6 +80,9 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
         """Why this edit no longer does what it was made for; empty while all is well."""
         return ""
 
+    def renew(self, until: float) -> None:
+        """Keep a leased change alive until a moment of CLOCK_BOOTTIME, in seconds."""
+
     def evidence(self) -> Evidence | None:
         """The kernel's own counts, where it keeps any."""
         return None

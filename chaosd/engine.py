@@ -1,0 +1,324 @@
+"""One run, from its plan to its verdict: promise, apply, watch, put back, recover.
+
+The engine only sequences. It does not know any fault, and has no undo of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import msgspec
+
+from chaosd import plan as planning
+from chaosd import restore, watchdog
+from chaosd.checks.sampler import Sampler
+from chaosd.checks.threshold import Watch
+from chaosd.errors import ChaosdError, Exit, TargetLostError, UnsupportedError
+from chaosd.journal import HostLock, Journal, Record, live
+from chaosd.kernel.edit import Edit, Evidence
+from chaosd.kernel.process import ProcessRef
+from chaosd.plan import Plan
+from chaosd.watchdog import Pulse, Watchdog, now
+
+TICK = 0.1
+"""Seconds between two looks at everything that can end a run."""
+SAMPLE = 0.5
+"""Seconds between two samples in the journal."""
+LEASE = 2.0
+"""Seconds for which a fault in the kernel outlives the last sign of life of its engine."""
+BASELINE = 2.0
+"""Seconds over which the steady state is measured before the first edit."""
+
+VERDICTS = {
+    "passed": Exit.OK,
+    "failed": Exit.FAILED,
+    "target-lost": Exit.FAILED,
+    "refused": Exit.REFUSED,
+    "aborted": Exit.ABORTED,
+    "inconclusive": Exit.INCONCLUSIVE,
+    "unsupported": Exit.UNSUPPORTED,
+    "interrupted": Exit.INTERRUPTED,
+    "not-restored": Exit.NOT_RESTORED,
+}
+
+
+class Ended(Exception):  # noqa: N818 - the end of a run is not an error
+    """A run ends before its time, with this verdict, for this reason."""
+
+    def __init__(self, verdict: str, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+
+
+def recover_stale() -> list[str]:
+    """Put back what runs that died left behind; called with the host lock held.
+
+    Returns:
+        One line for each edit that is still stuck.
+    """
+    problems = []
+    for path in live():
+        journal = Journal.take_over(path, timeout=watchdog.RETRY_FOR)
+        if journal is not None:
+            problems += restore.close_out(journal, "killed", "found by the next run")
+            journal.close()
+    return problems
+
+
+def execute(plan: Plan, show: Callable[[Record], None]) -> Exit:
+    """Do a run.
+
+    Args:
+        plan: what to do; its targets are checked once more before the first edit.
+        show: is given every record of the journal as it is written.
+
+    Returns:
+        The exit status; the journal says why.
+
+    Raises:
+        ChaosdError: refused before anything was touched.
+    """
+    if os.geteuid() != 0:
+        raise ChaosdError("chaosd changes kernel state and must be root", hint="sudo chaosd ...")
+    lock = HostLock(plan.run, plan.scenario.name)
+    try:
+        if stuck := recover_stale():
+            error = ChaosdError(f"an earlier run is not put back: {stuck[0]}", hint="chaosd revert --all")
+            error.exit = Exit.NOT_RESTORED
+            raise error
+        return _Run(plan, show).execute()
+    finally:
+        lock.release()
+
+
+class _Run:
+    def __init__(self, plan: Plan, show: Callable[[Record], None]) -> None:
+        self.plan = plan
+        self.scenario = plan.scenario
+        self.pulse = Pulse()
+        self.journal = Journal.create(
+            plan.run,
+            scenario=plan.scenario.name,
+            process=msgspec.to_builtins(ProcessRef.of(os.getpid())),
+            plan=planning.describe(plan),
+        )
+        self.journal.listener = show
+        self.watchdog: Watchdog | None = None
+        self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
+        self.sampler = Sampler(self.scenario.steady_state | self.scenario.observe)
+        self.applied: list[Edit] = []
+        self.interrupted = 0
+        self.sampled = 0.0
+        self.ends = 0.0
+        self.began = now()
+
+    def execute(self) -> Exit:
+        try:
+            with self._signals():
+                # Forked before the sampler's threads exist, and ready before the first promise.
+                self.watchdog = watchdog.start(self.journal.path, self.pulse)
+                self.sampler.start()
+                return self._execute()
+        finally:
+            self.sampler.stop()
+            if self.watchdog is not None:
+                self.watchdog.dismiss()
+            self.journal.close()
+
+    def _execute(self) -> Exit:
+        verdict, reason = "passed", ""
+        failure: ChaosdError | None = None
+        try:
+            self._inject()
+        except Ended as end:
+            verdict, reason = end.verdict, end.reason
+        except TargetLostError as error:
+            verdict, reason = "target-lost", str(error)
+        except UnsupportedError as error:
+            verdict, reason, failure = "unsupported", str(error), error
+        except (ChaosdError, OSError) as error:
+            verdict, reason = "refused" if isinstance(error, ChaosdError) else "failed", str(error)
+        except BaseException as error:
+            verdict, reason = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            stuck = self._revert()
+            if stuck:
+                verdict, reason = "not-restored", "; ".join(stuck)
+            elif verdict == "passed":
+                verdict, reason = self._recover()
+            self.journal.write("end", verdict=verdict, reason=reason)
+            if not stuck:
+                self.journal.finish()
+        del failure
+        return VERDICTS[verdict]
+
+    # The phases of a run, in order.
+
+    def _inject(self) -> None:
+        self._phase("baseline")
+        self._baseline()
+        for planned in self.plan.faults:
+            planned.target.check_alive()
+        self.journal.write("before", state=restore.surroundings(self.plan.edits))
+        self._phase("inject")
+        self.ends = now() + float(self.scenario.duration)
+        self.pulse.set_deadline(self.ends)
+        for edit in self.plan.edits:
+            self._apply(edit)
+        self._phase("fault", ends=self.ends)
+        self.ends = now() + float(self.scenario.duration)
+        self.pulse.set_deadline(self.ends)
+        try:
+            while now() < self.ends:
+                self._tick()
+        finally:
+            self._sample()
+        self._judge_evidence()
+
+    def _baseline(self) -> None:
+        if not self.scenario.steady_state and not self.scenario.observe:
+            return
+        end = now() + BASELINE
+        while now() < end:
+            self._tick()
+        self._stats("before")
+        failing = self._failing(BASELINE)
+        if failing:
+            raise Ended("refused", f"the steady state does not hold: {failing}")
+
+    def _apply(self, edit: Edit) -> None:
+        self._renew()
+        number = self.journal.intend(edit)
+        self.applied.append(edit)
+        edit.apply()
+        if not edit.present():
+            raise ChaosdError(f"the kernel does not show it after it was applied: {edit.describe()}")
+        self.journal.applied(number)
+        self._check_interrupt()
+
+    def _revert(self) -> list[str]:
+        self._phase("revert")
+        began = now()
+        stuck = restore.undo(self.journal)
+        for pause in (0.1, 0.5, 2.0):
+            if not stuck:
+                break
+            self.pulse.beat()
+            time.sleep(pause)
+            stuck = restore.undo(self.journal)
+        compared, differs = restore.differences(self.journal) if not stuck else (0, [])
+        self.journal.write("restored", took=now() - began, compared=compared, differs=differs, stuck=stuck)
+        self.pulse.set_deadline(0)
+        return stuck
+
+    def _recover(self) -> tuple[str, str]:
+        if not self.scenario.steady_state:
+            return "passed", ""
+        self._phase("recover")
+        began = now()
+        while (failing := self._failing(1.0, since=began)) and now() < began + self.scenario.recover_within:
+            try:
+                self._tick(judge=False)
+            except Ended as end:
+                return end.verdict, end.reason
+        self._stats("after")
+        if failing:
+            return "failed", f"no recovery within {self.scenario.recover_within}: {failing}"
+        self.journal.write("recovered", took=now() - began)
+        return "passed", ""
+
+    # What every tick looks at.
+
+    def _tick(self, *, judge: bool = True) -> None:
+        self._renew()
+        self._check_interrupt()
+        assert self.watchdog is not None
+        if self.watchdog.dead():
+            raise Ended("aborted", "the watchdog died")
+        if now() - self.sampled >= SAMPLE:
+            self._sample()
+        if judge and self.applied:
+            self._judge()
+        select.select([self.watchdog], [], [], TICK)
+
+    def _judge(self) -> None:
+        for planned in self.plan.faults:
+            planned.target.check_alive()
+        for edit in self.applied:
+            if why := edit.lost():
+                raise Ended("aborted", f"{edit.describe()}: {why}")
+        for watch in self.watches:
+            if breach := watch.breached(self.sampler):
+                raise Ended("aborted", breach)
+
+    def _check_interrupt(self) -> None:
+        if self.interrupted:
+            raise Ended("interrupted", f"by {signal.Signals(self.interrupted).name}")
+
+    def _renew(self) -> None:
+        self.pulse.beat()
+        until = min(now() + LEASE, self.ends + TICK) if self.ends else now() + LEASE
+        for edit in self.applied:
+            edit.renew(until)
+
+    def _failing(self, window: float, since: float = 0.0) -> str:
+        return self.sampler.failing(list(self.scenario.steady_state), window, since)
+
+    # What goes into the journal.
+
+    def _phase(self, name: str, **fields: Any) -> None:
+        self.journal.write("phase", sync=False, phase=name, **fields)
+
+    def _sample(self) -> None:
+        self.sampled = now()
+        self.journal.write(
+            "sample", sync=False, checks=self.sampler.summary(SAMPLE * 4), evidence=self._evidence()
+        )
+
+    def _stats(self, when: str) -> None:
+        self.journal.write("stats", sync=False, when=when)
+
+    def _evidence(self) -> list[dict[str, Any]]:
+        return [
+            {"fault": p.fault.name, "target": p.target.spec, **msgspec.to_builtins(total)}
+            for p in self.plan.faults
+            if (total := add_up([e for edit in p.edits if (e := edit.evidence())])) is not None
+        ]
+
+    def _judge_evidence(self) -> NoReturn | None:
+        for entry in self._evidence():
+            if not entry["injected"]:
+                raise Ended("inconclusive", f"{entry['fault']} on {entry['target']} hit nothing")
+        return None
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def note(number: int, _frame: object) -> None:
+            self.interrupted = self.interrupted or number
+
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        former = {number: signal.signal(number, note) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def add_up(parts: list[Evidence]) -> Evidence | None:
+    """One count for a fault from the counts of its edits; None when none of them counts."""
+    if not parts:
+        return None
+    skipped: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    return Evidence(sum(p.matched for p in parts), sum(p.injected for p in parts), skipped, parts[0].unit)

@@ -1,0 +1,134 @@
+"""What a run would do, worked out without touching anything."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from chaosd.errors import ChaosdError
+from chaosd.faults.base import Fault, Planning
+from chaosd.kernel.edit import Edit
+from chaosd.scenario import Radius, Scenario, Step
+from chaosd.targets.model import Target
+from chaosd.targets.protect import operator_addresses, protect, radius
+from chaosd.targets.resolve import resolve
+
+_RADII: tuple[Radius, ...] = ("single-request", "single-service", "service-cluster", "entire-system")
+
+
+class PlannedFault(msgspec.Struct, frozen=True):
+    """One fault on one target: by which mechanism, through which edits, to what effect."""
+
+    fault: Fault
+    target: Target
+    mechanism: str
+    edits: tuple[Edit, ...]
+    effect: tuple[str, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything a run will do; ``edits`` is in the order in which they are applied, each once."""
+
+    run: str
+    seed: int
+    scenario: Scenario
+    faults: tuple[PlannedFault, ...]
+    radius: Radius
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Every edit once: two faults that need the very same one share it."""
+        return tuple(dict.fromkeys(edit for planned in self.faults for edit in planned.edits))
+
+
+def make(scenario: Scenario, *, confirmed: bool = False) -> Plan:
+    """Resolve the targets and plan every fault; reads, never writes.
+
+    Args:
+        scenario: what was asked for.
+        confirmed: the user has said yes to a radius of the entire system.
+
+    Raises:
+        ChaosdError: no such target, a protected one, a plan wider than the scenario declares, or
+            two faults that need the same piece of kernel state.
+        UnsupportedError: this host cannot do one of the faults.
+    """
+    run = secrets.token_hex(3)
+    seed = scenario.seed if scenario.seed is not None else secrets.randbits(32)
+    operator = operator_addresses()
+    planned = []
+    for index, step in enumerate(scenario.faults):
+        target = _target(step, scenario)
+        mechanism = step.fault.choose().name
+        at = Planning(run, index, seed + index, mechanism, float(scenario.duration), operator)
+        edits = tuple(step.fault.plan(target, at))
+        planned.append(
+            PlannedFault(step.fault, target, mechanism, edits, tuple(step.fault.effect(target, at)))
+        )
+    plan = Plan(run, seed, scenario, tuple(planned), max((_radius(p) for p in planned), key=_RADII.index))
+    _check_slots(plan)
+    _check_radius(plan, confirmed=confirmed)
+    return plan
+
+
+def _target(step: Step, scenario: Scenario) -> Target:
+    word = step.target or scenario.target
+    if not word:
+        raise ChaosdError(f"{step.fault.name} has no target", hint="give --target, such as --target pid:1234")
+    target = resolve(word)
+    protect(target)
+    return target
+
+
+def _radius(planned: PlannedFault) -> Radius:
+    if getattr(planned.fault, "budget", 0) == 1:
+        return "single-request"
+    return radius(planned.target)
+
+
+def _check_slots(plan: Plan) -> None:
+    owners: dict[str, Edit] = {}
+    for edit in plan.edits:
+        if edit.slot in owners:
+            raise ChaosdError(
+                f"two faults of this scenario need {edit.slot}",
+                hint="give them different targets, or run one after the other",
+            )
+        owners[edit.slot] = edit
+
+
+def _check_radius(plan: Plan, *, confirmed: bool) -> None:
+    declared = plan.scenario.blast_radius
+    if _RADII.index(plan.radius) > _RADII.index(declared):
+        raise ChaosdError(
+            f"the plan reaches {plan.radius}, but the scenario declares blast_radius: {declared}",
+            hint="choose a narrower target, or declare the wider radius",
+        )
+    if plan.radius == "entire-system" and not confirmed:
+        raise ChaosdError("this plan reaches the entire system", hint="say --yes-entire-system if you mean it")
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data, for ``--json``, the journal and the printed form."""
+    return {
+        "run": plan.run,
+        "seed": plan.seed,
+        "scenario": plan.scenario.name,
+        "duration": float(plan.scenario.duration),
+        "radius": plan.radius,
+        "faults": [
+            {
+                "fault": p.fault.name,
+                "target": p.target.spec,
+                "mechanism": p.mechanism,
+                "irreversible": p.fault.irreversible,
+                "edits": [edit.describe() for edit in p.edits],
+                "effect": list(p.effect),
+            }
+            for p in plan.faults
+        ],
+        "steady_state": {name: check.describe() for name, check in plan.scenario.steady_state.items()},
+        "abort_when": [str(threshold) for threshold in plan.scenario.abort_when],
+    }
