@@ -133,32 +133,39 @@ class _Run:
             self.journal.close()
 
     def _execute(self) -> Exit:
-        verdict, reason = "passed", ""
-        failure: ChaosdError | None = None
         try:
-            self._inject()
-        except Ended as end:
-            verdict, reason = end.verdict, end.reason
-        except TargetLostError as error:
-            verdict, reason = "target-lost", str(error)
-        except UnsupportedError as error:
-            verdict, reason, failure = "unsupported", str(error), error
-        except (ChaosdError, OSError) as error:
-            verdict, reason = "refused" if isinstance(error, ChaosdError) else "failed", str(error)
-        except BaseException as error:
-            verdict, reason = "failed", f"{type(error).__name__}: {error}"
-            raise
-        finally:
+            end = self._guarded(self._inject)
             stuck = self._revert()
-            if stuck:
-                verdict, reason = "not-restored", "; ".join(stuck)
-            elif verdict == "passed":
-                verdict, reason = self._recover()
-            self.journal.write("end", verdict=verdict, reason=reason)
-            if not stuck:
-                self.journal.finish()
-        del failure
-        return VERDICTS[verdict]
+        except BaseException as error:
+            self._end(Ended("failed", f"{type(error).__name__}: {error}"), self._revert())
+            raise
+        if not stuck and self.applied and end.verdict in ("passed", "aborted", "inconclusive"):
+            recovery = self._guarded(self._recover)
+            end = recovery if end.verdict == "passed" else end
+        return self._end(end, stuck)
+
+    def _end(self, end: Ended, stuck: list[str]) -> Exit:
+        if stuck:
+            end = Ended("not-restored", "; ".join(stuck))
+        self.journal.write("end", verdict=end.verdict, reason=end.reason)
+        if not stuck:
+            self.journal.finish()
+        return VERDICTS[end.verdict]
+
+    def _guarded(self, phase: Callable[[], None]) -> Ended:
+        try:
+            phase()
+        except Ended as end:
+            return end
+        except TargetLostError as error:
+            return Ended("target-lost", str(error))
+        except UnsupportedError as error:
+            return Ended("unsupported", str(error))
+        except ChaosdError as error:
+            return Ended("refused", str(error))
+        except OSError as error:
+            return Ended("failed", str(error))
+        return Ended("passed", "")
 
     # The phases of a run, in order.
 
@@ -219,21 +226,17 @@ class _Run:
         self.pulse.set_deadline(0)
         return stuck
 
-    def _recover(self) -> tuple[str, str]:
+    def _recover(self) -> None:
         if not self.scenario.steady_state:
-            return "passed", ""
+            return
         self._phase("recover")
         began = now()
-        while (failing := self._failing(1.0, since=began)) and now() < began + self.scenario.recover_within:
-            try:
-                self._tick(judge=False)
-            except Ended as end:
-                return end.verdict, end.reason
-        self._stats("after")
+        while (failing := self._failing(since=began)) and now() < began + self.scenario.recover_within:
+            self._tick()
+        self._stats("after", since=began)
         if failing:
-            return "failed", f"no recovery within {self.scenario.recover_within}: {failing}"
+            raise Ended("failed", f"no recovery within {self.scenario.recover_within}: {failing}")
         self.journal.write("recovered", took=now() - began)
-        return "passed", ""
 
     # What every tick looks at.
 

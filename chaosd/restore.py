@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -44,9 +45,11 @@ def _undo_one(journal: Journal, number: int, record: Record, same_boot: bool) ->
             if outcome is Undo.DONE and edit.present():
                 raise ChaosdError("the kernel still shows it after it was put back")
     except Exception as error:  # noqa: BLE001 - an undo that fails must not stop the ones below it
-        journal.stuck(number, error)
+        with suppress(OSError):
+            journal.stuck(number, error)
         return f"{record['says']}: {error}"
-    journal.reverted(number, outcome)
+    with suppress(OSError):  # the deed counts more than its record; undoing it twice does no harm
+        journal.reverted(number, outcome)
     return ""
 
 
@@ -57,7 +60,7 @@ def differences(journal: Journal) -> tuple[int, list[str]]:
         How many readings were compared, and the names of those that differ.
     """
     records = journal.records()
-    before = next((record["state"] for record in records if record["type"] == "before"), {})
+    before: dict[str, str] = next((r["state"] for r in records if r["type"] == "before"), {})
     promised = []
     for record in records:
         if record["type"] == "intend":

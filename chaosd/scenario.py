@@ -177,7 +177,7 @@ def _named(
         name, fields = next(iter(item.items()))
         if fields is None or isinstance(fields, dict):
             return name, dict(fields or {})
-    problems.add(path, f"must be one {what} with its fields", f"such as {{NAME: {{key: value}}}}")
+    problems.add(path, f"must be one {what} with its fields", "such as {NAME: {key: value}}")
     return None
 
 

@@ -1,0 +1,45 @@
+"""Words for shell completion; anything that goes wrong completes to nothing."""
+
+from __future__ import annotations
+
+import os
+
+import click
+from click.shell_completion import CompletionItem
+
+
+def scenario(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+    """Names of scenarios, and files."""
+    from chaosd.scenario import library
+
+    names = [CompletionItem(name) for name in library() if name.startswith(word)]
+    return names or [CompletionItem(word, type="file")]
+
+
+def fault(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+    """Names of faults."""
+    from chaosd.faults.base import registry
+
+    return [CompletionItem(name) for name in registry() if name.startswith(word)]
+
+
+def field(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+    """``KEY=`` for every field of the fault named before."""
+    from chaosd.faults.base import registry
+
+    kind = registry().get(ctx.params.get("fault", ""))
+    names = kind.__struct_fields__ if kind else ()
+    return [CompletionItem(f"{name}=") for name in names if name.startswith(word)]
+
+
+def target(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+    """The kinds of target, and where it is cheap the targets themselves."""
+    kind, colon, _ = word.partition(":")
+    if not colon:
+        kinds = ("pid:", "comm:", "cgroup:", "unit:", "container:", "dev:", "netns:", "host")
+        return [CompletionItem(k) for k in kinds if k.startswith(word)]
+    places = {"dev": "/sys/class/net", "netns": "/run/netns"}
+    names = os.listdir(places[kind]) if kind in places and os.path.isdir(places[kind]) else []
+    if kind == "pid":
+        names = [name for name in os.listdir("/proc") if name.isdigit()]
+    return [CompletionItem(f"{kind}:{name}") for name in names if f"{kind}:{name}".startswith(word)]

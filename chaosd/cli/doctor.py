@@ -1,0 +1,85 @@
+"""``doctor``: what this host can do, and what is left over on it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chaosd.cli.output import print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+def doctor(as_json: bool) -> None:
+    """Show, for each fault, the mechanism this host would use, or why not and what would mend it.
+
+    Found out by trying in scratch namespaces and cgroups. Also lists leftovers, read only: ours, and
+    what looks like other tools'.
+    """
+    from chaosd.errors import ChaosdError
+
+    if os.geteuid() != 0:
+        raise ChaosdError("doctor tries mechanisms out and must be root", hint="sudo chaosd doctor")
+    from chaosd.kernel.leftovers import ours, strangers
+
+    data = {
+        "kernel": os.uname().release,
+        "faults": _faults(),
+        "leftovers": {"ours": [str(item) for item in ours()], "others": strangers()},
+    }
+    if as_json:
+        print_json(data)
+        return
+    _print(data)
+
+
+def _faults() -> list[dict[str, Any]]:
+    from chaosd.faults.base import registry
+
+    rows = []
+    for name, fault in registry().items():
+        missing = {mechanism.name: mechanism.missing() for mechanism in fault.mechanisms}
+        usable = [mechanism for mechanism, why in missing.items() if not why]
+        rows.append({"fault": name, "mechanism": usable[0] if usable else None, "missing": missing})
+    return rows
+
+
+def _print(data: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"kernel {data['kernel']}")
+    console.print(_table(data["faults"]))
+    for whose, title in (("ours", "left over by chaosd"), ("others", "looks like other tools'")):
+        for line in data["leftovers"][whose]:
+            console.print(f"[yellow]{title}[/]: {line}")
+    if data["leftovers"]["ours"]:
+        console.print("put it away with: chaosd revert --scrub")
+    if not any(data["leftovers"].values()):
+        console.print("no leftovers found")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("fault", "mechanism", "what is missing for a better one"):
+        table.add_column(column)
+    for row in rows:
+        shown = f"[green]{row['mechanism']}[/]" if row["mechanism"] else "[red]none[/]"
+        table.add_row(row["fault"], shown, "\n".join(_better(row)))
+    return table
+
+
+def _better(row: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, why in row["missing"].items():
+        if name == row["mechanism"]:
+            break
+        lines.append(f"{name}: {'; '.join(why)}")
+    return lines

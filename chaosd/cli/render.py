@@ -1,0 +1,184 @@
+"""Tables for people, drawn by rich from the same views that ``--json`` prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from chaosd.report.fold import View, of
+from chaosd.watchdog import now
+
+_console = Console(highlight=False)
+_COLORS = {"passed": "green", "inconclusive": "yellow", "interrupted": "yellow", "not-restored": "bold red"}
+_WHEN = ("before", "during", "after")
+
+
+@contextmanager
+def live(view: View) -> Iterator[Callable[[], None]]:
+    """Show a run while it goes on; yields what to call when the view has changed."""
+    if not _console.is_terminal:
+        yield _Lines(view).refresh
+        return
+    with Live(console=_console, refresh_per_second=8, transient=True, get_renderable=lambda: _screen(view)):
+        yield lambda: None
+
+
+class _Lines:
+    # Without a terminal, a line for each phase is all the progress there is to show.
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._phase = ""
+
+    def refresh(self) -> None:
+        if self._view.phase != self._phase:
+            self._phase = self._view.phase
+            if self._phase != "ended":
+                _console.print(f"[dim]{self._view.scenario}: {self._phase}[/]")
+
+
+def follow(path: Path) -> None:
+    """Show the run of another process until it ends."""
+    view = of(path)
+    with live(view) as refresh:
+        while path.exists():
+            fresh = of(path)
+            for field in view.__struct_fields__:
+                setattr(view, field, getattr(fresh, field))
+            refresh()
+            time.sleep(0.25)
+
+
+def _screen(view: View) -> RenderableType:
+    return Group(_headline(view), *_tables(view))
+
+
+def _headline(view: View) -> Text:
+    text = Text.assemble((view.scenario, "bold"), f"  run {view.run}  ", (view.phase, "cyan"))
+    if view.phase == "fault":
+        total = max(view.plan.get("duration", 0.0), 0.001)
+        left = max(view.fault_ends - now(), 0.0)
+        filled = round(20 * (1 - left / total))
+        text.append(f"  {'━' * filled}", "cyan").append("━" * (20 - filled), "dim").append(
+            f" {left:4.1f} s left"
+        )
+    return text
+
+
+def _tables(view: View) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    if view.checks:
+        table = _grid("check", "rate", "ok", "p50", "p95", "p99", "last answer")
+        for name, stats in view.checks.items():
+            table.add_row(name, *_figures(stats), str(stats.get("detail", ""))[:40])
+        parts.append(table)
+    if view.evidence:
+        parts.append(_evidence(view.evidence))
+    return parts
+
+
+def _grid(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in columns:
+        table.add_column(name)
+    return table
+
+
+def _figures(stats: dict[str, Any]) -> list[str]:
+    if not stats.get("count"):
+        return ["-"] * 5
+    return [
+        f"{stats['per_second']:.1f}/s",
+        f"{stats['availability']:.1%}",
+        *(_seconds(stats.get(q)) for q in ("p50", "p95", "p99")),
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _evidence(entries: list[dict[str, Any]]) -> Table:
+    table = _grid("fault", "target", "matched", "injected", "skipped")
+    for entry in entries:
+        skipped = ", ".join(f"{count:,} {why}" for why, count in entry["skipped"].items() if count)
+        unit = entry["unit"]
+        table.add_row(
+            entry["fault"],
+            entry["target"],
+            f"{entry['matched']:,} {unit}",
+            f"{entry['injected']:,} {unit}",
+            skipped or "-",
+        )
+    return table
+
+
+def plan(data: dict[str, Any]) -> None:
+    """Print a plan."""
+    _console.print(
+        f"[bold]{data['scenario']}[/]  {data['duration']:g} s, reaches {data['radius']}, seed {data['seed']}"
+    )
+    for fault in data["faults"]:
+        mark = "  [bold red]cannot be undone[/]" if fault["irreversible"] else ""
+        _console.print(f"\n[bold]{fault['fault']}[/] on {fault['target']} by {fault['mechanism']}{mark}")
+        for line in fault["edits"]:
+            _console.print(f"  edit    {line}", markup=False)
+        for line in fault["effect"]:
+            _console.print(f"  effect  {line}", markup=False)
+    for name, check in data["steady_state"].items():
+        _console.print(f"\nsteady state  {name}: {check}", markup=False)
+    if data["abort_when"]:
+        _console.print(f"\nabort when    {', '.join(data['abort_when'])}", markup=False)
+    _console.print("\n[dim]nothing was touched[/]")
+
+
+def result(view: View) -> None:
+    """Print how a run ended: figures before, during and after, evidence, verdict, restoration."""
+    _console.print(f"[bold]{view.scenario}[/]  run {view.run}")
+    if view.stats:
+        table = _grid("check", "", "rate", "ok", "p50", "p95", "p99")
+        for name in dict.fromkeys(name for stats in view.stats.values() for name in stats):
+            for i, when in enumerate(w for w in _WHEN if name in view.stats.get(w, {})):
+                table.add_row("" if i else name, when, *_figures(view.stats[when][name]))
+        _console.print(table)
+    if view.evidence:
+        _console.print(_evidence(view.evidence))
+    if view.recovered_after is not None:
+        _console.print(f"steady state again {_seconds(view.recovered_after)} after the fault was lifted")
+    color = _COLORS.get(view.verdict, "red")
+    _console.print(f"[{color}]{view.verdict}[/]" + (f": {view.reason}" if view.reason else ""))
+    _console.print(_restoration(view), markup=False)
+
+
+def _restoration(view: View) -> str:
+    said = view.restored
+    if view.open_edits():
+        lines = "\n  ".join(f"{e.says}: {e.state}" for e in view.edits.values() if e.open)
+        return f"host NOT restored; run: chaosd revert --all\n  {lines}"
+    if not view.edits:
+        return "the host was not touched"
+    text = f"host restored: {len(view.edits)} edits put back"
+    text += f" in {_seconds(said['took'])}" if "took" in said else ""
+    text += f", {said.get('compared', 0)} readings compared with before"
+    differs = said.get("differs", [])
+    foreign = [e.says for e in view.edits.values() if "left alone" in e.state]
+    text += f", {len(differs)} differ: {', '.join(differs)}" if differs else ", all the same"
+    return text + "".join(f"\n  changed by others meanwhile, left alone: {says}" for says in foreign)
+
+
+def status(view: View, *, alive: bool) -> None:
+    """Print a live journal."""
+    _console.print(_screen(view))
+    for says in view.open_edits():
+        _console.print(f"  open  {says}", markup=False)
+    if not alive:
+        _console.print("[bold red]its engine is dead[/]; put it back with: chaosd revert --all")

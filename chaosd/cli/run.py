@@ -1,0 +1,198 @@
+"""``run``, ``inject`` and ``plan``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chaosd.cli import complete
+from chaosd.cli.output import print_json
+
+if TYPE_CHECKING:
+    from chaosd.journal import Record
+    from chaosd.plan import Plan
+    from chaosd.scenario import Scenario
+
+_Command = Callable[..., Any]
+
+
+def _target_option(function: _Command) -> _Command:
+    return click.option(
+        "--target", metavar="T", shell_complete=complete.target, help="What to aim at, such as container:api."
+    )(function)
+
+
+def _common(function: _Command) -> _Command:
+    options = (
+        click.option("--duration", metavar="D", help="How long the fault lasts, such as 30s; at most 30m."),
+        click.option(
+            "--seed", type=int, help="Seed of every random choice; the same seed, the same choices."
+        ),
+        click.option("--yes-entire-system", is_flag=True, help="Yes, this may reach the entire system."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _setting(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
+    from chaosd.document import scalar
+
+    for word in words:
+        if "=" not in word:
+            raise click.BadParameter(f"{word!r} is not KEY=VALUE")
+    return {key: scalar(value) for key, _, value in (word.partition("=") for word in words)}
+
+
+_set_option = click.option(
+    "--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE", help="Set a parameter."
+)
+
+
+@click.command()
+@click.argument("scenario", shell_complete=complete.scenario)
+@_target_option
+@_set_option
+@_common
+@click.option("--dry-run", is_flag=True, help="Stop after the plan; touch nothing.")
+@click.option(
+    "--report", metavar="DIR", type=click.Path(file_okay=False), help="Also write result.json there."
+)
+def run(
+    scenario: str,
+    target: str | None,
+    settings: dict[str, Any],
+    duration: str | None,
+    seed: int | None,
+    yes_entire_system: bool,
+    as_json: bool,
+    dry_run: bool,
+    report: str | None,
+) -> None:
+    """Run SCENARIO, a file or the name of one that comes with chaosd.
+
+    Checks that the steady state holds, injects the faults, watches, puts everything back, and
+    checks that the steady state returns.
+    """
+    from chaosd.scenario import load
+
+    overrides = settings | _given(target=target, duration=duration, seed=seed)
+    _go(load(scenario, overrides), yes_entire_system, as_json, dry_run=dry_run, report=report)
+
+
+@click.command()
+@click.argument("fault", shell_complete=complete.fault)
+@click.argument(
+    "fields", nargs=-1, callback=_setting, shell_complete=complete.field, metavar="[KEY=VALUE]..."
+)
+@_target_option
+@_common
+@click.option("--dry-run", is_flag=True, help="Stop after the plan; touch nothing.")
+def inject(
+    fault: str,
+    fields: dict[str, Any],
+    target: str | None,
+    duration: str | None,
+    seed: int | None,
+    yes_entire_system: bool,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Inject one FAULT, such as: chaosd inject network.delay delay=100ms --target pid:42 --duration 10s."""
+    from chaosd.scenario import single
+
+    for name, value in (("--target", target), ("--duration", duration)):
+        if value is None:
+            raise click.UsageError(f"{name} is missing")
+    assert target is not None
+    assert duration is not None
+    scenario = single(fault, fields, target, duration, seed)
+    _go(scenario, yes_entire_system, as_json, dry_run=dry_run, report=None)
+
+
+@click.command()
+@click.argument("scenario", shell_complete=complete.scenario)
+@_target_option
+@_set_option
+@_common
+def plan(
+    scenario: str,
+    target: str | None,
+    settings: dict[str, Any],
+    duration: str | None,
+    seed: int | None,
+    yes_entire_system: bool,
+    as_json: bool,
+) -> None:
+    """Show what SCENARIO would do on this host: mechanisms, edits, effect. Nothing is touched."""
+    from chaosd.scenario import load
+
+    overrides = settings | _given(target=target, duration=duration, seed=seed)
+    _go(load(scenario, overrides), yes_entire_system, as_json, dry_run=True, report=None)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _go(scenario: Scenario, confirmed: bool, as_json: bool, *, dry_run: bool, report: str | None) -> None:
+    from chaosd import plan as planning
+
+    made = planning.make(scenario, confirmed=confirmed or dry_run)
+    if dry_run:
+        _show_plan(made, as_json)
+        return
+    sys.exit(_execute(made, as_json, report))
+
+
+def _show_plan(made: Plan, as_json: bool) -> None:
+    from chaosd import plan as planning
+
+    data = planning.describe(made)
+    if as_json:
+        print_json(data)
+        return
+    from chaosd.cli import render
+
+    render.plan(data)
+
+
+def _execute(made: Plan, as_json: bool, report: str | None) -> int:
+    from chaosd.engine import execute
+    from chaosd.report.fold import View
+
+    view = View()
+    live: AbstractContextManager[Callable[[], None]] = nullcontext(lambda: None)
+    if not as_json:
+        from chaosd.cli import render
+
+        live = render.live(view)
+    with live as refresh:
+
+        def show(record: Record) -> None:
+            view.add(record)
+            refresh()
+
+        status = execute(made, show)
+    if report:
+        _write_report(view, report)
+    if as_json:
+        print_json(view)
+    else:
+        render.result(view)
+    return int(status)
+
+
+def _write_report(view: object, folder: str) -> None:
+    from pathlib import Path
+
+    import msgspec
+
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "result.json").write_bytes(msgspec.json.format(msgspec.json.encode(view)))

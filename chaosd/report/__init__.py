@@ -1,0 +1,1 @@
+"""What a run did: folds over the records of its journal."""
