@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import socket
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from chaosd.errors import TargetLostError
+from chaosd.errors import ChaosdError, TargetLostError
 from chaosd.kernel.cgroup import CgroupRef
-from chaosd.kernel.netns import DeviceRef, NetnsRef
+from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.kernel.process import ProcessRef
+
+_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since 5.14
+
+
+class Life(StrEnum):
+    """Which of its processes a target lives by."""
+
+    LEADER = "leader"
+    """The first one: a process tree or a container ends with it."""
+    ANY = "any"
+    """Any one of those it had."""
+    NONE = "none"
+    """None: a cgroup, a namespace or a device may be empty for a while."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -20,10 +35,12 @@ class Target(msgspec.Struct, frozen=True):
         processes: the processes it had when it was resolved; the first one leads.
         cgroups: the cgroups that are wholly its own, by hierarchy (``""`` is v2, else the
             v1 controller); empty for a bare process that shares its cgroup with others.
-        netns: the network namespace its traffic is in.
+        netns: the network namespace its traffic is in; None when its processes are in several.
         own_netns: true when everything in that namespace belongs to the target.
         device: the one interface it is, for ``dev:``.
         manager: who else writes its cgroup values: ``unit:NAME``, ``container:ID`` or nothing.
+        life: which of its processes it lives by.
+        netns_cookie: the kernel's number of ``netns``, never used twice; 0 when it is not known.
     """
 
     spec: str
@@ -33,16 +50,65 @@ class Target(msgspec.Struct, frozen=True):
     own_netns: bool = False
     device: DeviceRef | None = None
     manager: str = ""
+    life: Life = Life.LEADER
+    netns_cookie: int = 0
 
     def check_alive(self) -> None:
         """Raise ``TargetLostError`` when the target is gone or was replaced by another."""
-        for ref in self.cgroups.values():
-            if not ref.alive():
-                raise TargetLostError(f"{self.spec} is gone: cgroup {ref.path} was removed")
-        if self.processes and not self.cgroups and not self.processes[0].alive():
-            raise TargetLostError(f"{self.spec} is gone: pid {self.processes[0].pid} has ended")
+        lost = self._lost_cgroup() or self._lost_processes() or self._lost_network()
+        if lost:
+            raise TargetLostError(f"{self.spec} is gone: {lost}")
+
+    def require_processes(self) -> tuple[ProcessRef, ...]:
+        """Its processes, for a fault that is nothing without one.
+
+        Raises:
+            ChaosdError: it has none, as an empty cgroup or a device.
+        """
+        if not self.processes:
+            raise ChaosdError(
+                f"{self.spec} has no processes", hint="start one in it, or name a pid:, unit: or container:"
+            )
+        return self.processes
+
+    def _lost_cgroup(self) -> str:
+        gone = (ref.path for ref in self.cgroups.values() if not ref.alive())
+        return next((f"cgroup {path} was removed" for path in gone), "")
+
+    def _lost_processes(self) -> str:
+        if not self.processes or self.life is Life.NONE:
+            return ""
+        if self.life is Life.ANY:
+            return "" if any(ref.alive() for ref in self.processes) else "none of its processes is left"
+        return "" if self.processes[0].alive() else f"pid {self.processes[0].pid} has ended"
+
+    def _lost_network(self) -> str:
+        # the namespace of a process that shares it ends after the process
+        if self.device is None and not self.own_netns:
+            return ""
+        if self.netns is not None and not self._same_netns(netns_cookie(self.netns)):
+            return f"network namespace {self.netns.path} was removed"
         if self.device is not None and not self.device.alive():
-            raise TargetLostError(f"{self.spec} is gone: no interface {self.device.name}")
+            return f"no interface {self.device.name}"
+        return ""
+
+    def _same_netns(self, cookie: int) -> bool:
+        return cookie >= 0 and (0 in (cookie, self.netns_cookie) or cookie == self.netns_cookie)
+
+
+def netns_cookie(ref: NetnsRef) -> int:
+    """The kernel's number of a network namespace (SO_NETNS_COOKIE, socket(7)); -1 when it is gone.
+
+    The inode alone is no identity: a new namespace is given the inode of one just removed. 0 is
+    the answer of kernels before 5.14, which have no such number.
+    """
+    try:
+        with inside(ref), socket.socket(socket.AF_UNIX) as end:
+            return int.from_bytes(end.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+    except FileNotFoundError:
+        return -1
+    except OSError:  # ENOPROTOOPT before 5.14
+        return 0
 
 
 def proc(pid: int, name: str = "") -> Path:
