@@ -1,0 +1,291 @@
+"""The relay: what holds, spoils and multiplies frames on kernels without sch_netem.
+
+A TAP device of ours takes the frames that a gate filter redirects to it; a process reads them,
+treats them as netem would, and writes them back, so that they appear on the device's ingress.
+The kernel owns the undo: the device is not persistent and dies with the process, and the process
+dies with the engine (PR_SET_PDEATHSIG, and the end of its standard input).
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
+from chaosd.errors import ChaosdError
+from chaosd.kernel import relay_process, tap
+from chaosd.kernel.edit import MARK, Edit, Evidence, Undo
+from chaosd.kernel.netns import NetnsRef
+from chaosd.units import Duration, Percent, Rate
+
+_START_WITHIN = 10.0
+_END_WITHIN = 2.0
+
+Shape = Literal["uniform", "normal", "pareto", "paretonormal"]
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What the relay has counted so far; the frame is the unit, and a GSO frame is one.
+
+    ``hit`` frames got any part of the fault. ``over_limit`` found the queue full, ``refused``
+    could not be written back, ``overrun`` came faster than the process could read. ``late``
+    is how much after its time a held frame was written, in microseconds.
+    """
+
+    frames_in: int = 0
+    bytes_in: int = 0
+    frames_out: int = 0
+    bytes_out: int = 0
+    hit: int = 0
+    over_limit: int = 0
+    refused: int = 0
+    corrupted: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    late_frames: int = 0
+    late_total_us: int = 0
+    late_max_us: int = 0
+    overrun: int = 0
+
+
+class _Child:
+    """The relay process as the engine that started it holds it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], page: mmap.mmap) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process, self.page = process, page
+        self._control, self._speech = process.stdin, process.stdout
+        self._said = b""
+
+    def ready(self, within: float) -> bool:
+        if select.select([self._speech], [], [], within)[0]:
+            self._said = self._speech.readline()
+        return self._said == b"ready\n"
+
+    def end(self) -> str:
+        """End it, if it has not ended by itself; returns its status and its last words."""
+        self.process.kill()
+        self.process.wait()
+        self._said += self._speech.read()
+        words = self._said.decode(errors="replace").split("\n")
+        return ": ".join(
+            [f"exit status {self.process.returncode}", *[w for w in words if w not in ("", "ready")][-1:]]
+        )
+
+    def close(self) -> None:
+        self.end()
+        self._control.close()
+        self._speech.close()
+        self.page.close()
+
+
+_children: dict[Relay, _Child] = {}
+
+
+class Relay(Edit, frozen=True, tag="relay"):
+    """A TAP device and the process that relays its frames, up and ready when applied.
+
+    Args:
+        netns: where the device is. The process keeps this namespace alive while it runs.
+        name: of the device, at most 15 characters, starting with "chaosd".
+        delay, jitter: seconds; a frame waits for delay, more or less by at most (uniform) or
+            typically (the other shapes) the jitter.
+        correlation: 0 to 1, of each delay with the one before; likewise the others below.
+        distribution: the shape of the jitter.
+        corrupt: fraction of the frames that get one bit flipped after the Ethernet header.
+        duplicate: fraction sent twice; the copy has its own delay.
+        reorder: fraction sent at once, ahead of the delayed ones; ``gap`` limits this to every
+            gap-th frame, and alone means exactly every gap-th.
+        rate: bits per second, 0 for no limit.
+        limit: frames held at most; more are dropped and counted.
+        seed: of every random choice.
+
+    Apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating *thread* ends.
+    """
+
+    netns: NetnsRef
+    name: str
+    delay: float = 0.0
+    jitter: float = 0.0
+    correlation: float = 0.0
+    distribution: Shape = "uniform"
+    corrupt: float = 0.0
+    corrupt_correlation: float = 0.0
+    duplicate: float = 0.0
+    duplicate_correlation: float = 0.0
+    reorder: float = 0.0
+    reorder_correlation: float = 0.0
+    gap: int = 0
+    rate: float = 0.0
+    limit: int = 1000
+    seed: int = 0
+
+    @property
+    def slot(self) -> str:
+        """The device's name in its namespace."""
+        return f"link:{self.netns.inode}:{self.name}"
+
+    def describe(self) -> str:
+        """One line: the device and what is done to its frames."""
+        return f"relay frames through TAP device {self.name}: {', '.join(self._parts()) or 'unchanged'}"
+
+    def _parts(self) -> Iterator[str]:
+        if self.delay or self.jitter:
+            about = f" ± {Duration(self.jitter)} ({self.distribution})" if self.jitter else ""
+            yield f"hold for {Duration(self.delay)}{about}"
+        for what in ("corrupt", "duplicate", "reorder"):
+            if share := getattr(self, what):
+                yield f"{what} {Percent(share * 100)}"
+        if self.gap:
+            yield f"at once only every {self.gap}. frame"
+        if self.rate:
+            yield f"at most {Rate(self.rate)}/s"
+
+    def apply(self) -> None:
+        """Make the device and start the process.
+
+        Raises:
+            UnsupportedError: this kernel has no TUN/TAP.
+            ForeignStateError: there is a device of this name already.
+            FileNotFoundError: the namespace is gone.
+            ChaosdError: the process did not start.
+        """
+        if not self.name.startswith(MARK) or len(self.name) > 15:
+            raise ChaosdError(f"{self.name!r} is no name for a relay", hint=f"{MARK}..., up to 15 characters")
+        device = tap.create(self.netns, self.name, offload=not self.corrupt)
+        try:
+            child = self._start(device)
+        finally:
+            os.close(device)  # from here on it lives as long as the process
+        if not child.ready(_START_WITHIN):
+            problem = child.end()
+            child.close()
+            raise ChaosdError(f"the relay of {self.name} did not start: {problem}")
+        _children[self] = child
+
+    def _start(self, device: int) -> _Child:
+        page = os.memfd_create(f"{MARK}-relay")
+        try:
+            os.ftruncate(page, relay_process.LAYOUT.size)
+            shared = mmap.mmap(page, relay_process.LAYOUT.size)
+            settings = (f"{key}={getattr(self, key)!r}" for key in relay_process.DEFAULTS)
+            facts = (os.getpid(), device, page, self.distribution, *settings)
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", *self._title(), *map(str, facts)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(device, page),
+                start_new_session=True,
+            )
+        finally:
+            os.close(page)
+        return _Child(process, shared)
+
+    def _title(self) -> list[str]:
+        return [relay_process.__file__, self.name, str(self.netns.inode)]
+
+    def revert(self) -> Undo:
+        """End the process, which takes the device along; frames it holds are dropped, as by netem.
+
+        Raises:
+            OSError: the device is still there although its process was ended.
+        """
+        found = self.present()
+        child = _children.pop(self, None)
+        if child is not None:
+            child.close()
+        deadline = time.monotonic() + _END_WITHIN
+        ended = 0
+        while self.present():
+            ended += self._end_holders()
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)  # a process that is ending takes its device along a little later
+        else:
+            return Undo.DONE if found else self._absence()
+        if not ended:
+            return Undo.FOREIGN
+        raise OSError(errno.EBUSY, f"device {self.name} is still there although its relay was ended")
+
+    def _absence(self) -> Undo:
+        with suppress(FileNotFoundError):
+            if tap.kind(self.netns, self.name):
+                return Undo.FOREIGN
+        return Undo.GONE
+
+    def _holders(self) -> Iterator[int]:
+        for pid in tap.holders(self.name):
+            if self._is_relay(pid):
+                yield pid
+
+    def _is_relay(self, pid: int) -> bool:
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                words = file.read().split("\0")
+        except OSError:
+            return False
+        script, *rest = words[3:6] or [""]
+        path, *facts = self._title()
+        return os.path.basename(script) == os.path.basename(path) and rest == facts
+
+    def _end_holders(self) -> int:
+        ended = 0
+        for pid in self._holders():
+            with suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                try:
+                    if self._is_relay(pid):  # still, now that the pidfd holds it
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+                        ended += 1
+                finally:
+                    os.close(fd)
+        return ended
+
+    def present(self) -> bool:
+        """Whether a TAP device of this name exists in the namespace."""
+        try:
+            return tap.kind(self.netns, self.name) == "tap"
+        except FileNotFoundError:  # nothing leads to the namespace, but its relay may keep it alive
+            return any(self._holders())
+
+    def lost(self) -> str:
+        """Why no frame is relayed any more; empty while all is well."""
+        child = _children.get(self)
+        if child is None:
+            return "" if self.present() else f"the relay of {self.name} is gone"
+        if child.process.poll() is None:
+            return ""
+        return f"the relay of {self.name} ended by itself with {child.end()}"
+
+    def counts(self) -> Counts | None:
+        """The relay's counters; None but in the process that applied it, until it is reverted."""
+        child = _children.get(self)
+        if child is None:
+            return None
+        overrun = 0
+        with suppress(FileNotFoundError):
+            overrun = tap.drops(self.netns, self.name)
+        numbers = relay_process.LAYOUT.unpack_from(child.page)
+        return Counts(**dict(zip(relay_process.COUNTERS, numbers, strict=True)), overrun=overrun)
+
+    def evidence(self) -> Evidence | None:
+        """Frames that came, and how many of them the fault was done to."""
+        seen = self.counts()
+        if seen is None:
+            return None
+        spared = max(0, seen.frames_in - seen.hit - seen.over_limit)
+        skipped = {"limit": seen.over_limit, "overrun": seen.overrun, "probability": spared}
+        said = {reason: count for reason, count in skipped.items() if count}
+        return Evidence(seen.frames_in + seen.overrun, seen.hit, said)

@@ -1,0 +1,319 @@
+"""The relay's own process: reads frames from a TAP device, holds them, writes them back.
+
+It stands alone and imports little, so that it starts in some 20 ms under ``python -I -S``. The
+engine speaks to it through what it inherits: standard input ends when the engine ends, standard
+output takes one line when the relay is ready, and a shared page takes the counters.
+
+What is done to a frame follows sch_netem's ``netem_enqueue`` (net/sched/sch_netem.c) step by step.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import struct
+import sys
+from _random import Random  # what `random` is built on, without its imports
+from collections import deque
+from collections.abc import Callable
+from ctypes import CDLL
+from heapq import heappop, heappush
+from mmap import mmap
+from select import select
+from time import monotonic
+
+DEFAULTS: dict[str, float] = {
+    "delay": 0.0,
+    "jitter": 0.0,
+    "correlation": 0.0,
+    "corrupt": 0.0,
+    "corrupt_correlation": 0.0,
+    "duplicate": 0.0,
+    "duplicate_correlation": 0.0,
+    "reorder": 0.0,
+    "reorder_correlation": 0.0,
+    "gap": 0,
+    "rate": 0.0,
+    "limit": 1000,
+    "seed": 0,
+}
+"""Every setting that is a number, as it stands in the argument list."""
+
+COUNTERS = (
+    "frames_in",
+    "bytes_in",
+    "frames_out",
+    "bytes_out",
+    "hit",
+    "over_limit",
+    "refused",
+    "corrupted",
+    "duplicated",
+    "reordered",
+    "late_frames",
+    "late_total_us",
+    "late_max_us",
+)
+"""The names of the unsigned 64-bit numbers in the shared page, in order."""
+
+LAYOUT = struct.Struct(f"={len(COUNTERS)}Q")
+
+_GSO_FIELDS = struct.Struct("=BHHHH")  # gso_type, hdr_len, gso_size, csum_start, csum_offset
+_VNET_HEADER = 10  # struct virtio_net_hdr, the default of TUNGETVNETHDRSZ
+_ETHERNET = 14
+_LARGEST = 68 * 1024  # 64 KiB, two VLAN tags and both headers; below malloc's mmap threshold
+_BURST = 32  # frames read, or written, before the other side gets its turn
+_SIGMAS = 4.0  # iproute2's distribution tables are 16 bit at 8192 to the sigma
+
+_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK, _SIGKILL = 1, 29, 9
+
+
+class Dice:
+    """Random numbers from 0 to 1, each pulled towards the one before (netem's get_crandom)."""
+
+    def __init__(self, draw: Callable[[], float], correlation: float) -> None:
+        self._draw, self._correlation = draw, correlation
+        self._last = draw()
+
+    def roll(self) -> float:
+        """The next number."""
+        if not self._correlation:
+            return self._draw()
+        self._last = self._draw() * (1 - self._correlation) + self._last * self._correlation
+        return self._last
+
+
+def pareto(u: float) -> float:
+    """Quantile of the Pareto distribution of shape 3, moved and scaled as tc-netem's is."""
+    return min(_SIGMAS, (math.pow(max(u, 1e-9), -1 / 3) - 1.5) * 4 / 3)
+
+
+def distribution(name: str) -> Callable[[float], float]:
+    """The function that makes of a number from 0 to 1 a deviation in units of the jitter."""
+    if name == "uniform":
+        return lambda u: 2 * u - 1
+    if name == "pareto":
+        return pareto
+    from statistics import NormalDist
+
+    inverse = NormalDist().inv_cdf
+
+    def normal(u: float) -> float:
+        return max(-_SIGMAS, min(_SIGMAS, inverse(min(max(u, 1e-9), 1 - 1e-9))))
+
+    if name == "normal":
+        return normal
+    # Both grow with u, so the sum of the quantiles is again one distribution's quantile.
+    return lambda u: 0.25 * normal(u) + 0.75 * pareto(1 - u)
+
+
+def wire_length(frame: bytes) -> int:
+    """Bytes on the wire of a frame behind its virtio_net_hdr, all segments' headers counted.
+
+    The kernel does the same for a qdisc in qdisc_pkt_len_init (net/core/dev.c).
+    """
+    length = len(frame) - _VNET_HEADER
+    fields: tuple[int, ...] = _GSO_FIELDS.unpack_from(frame, 1)
+    kind, _, size, start, offset = fields
+    if not kind or not size:
+        return length
+    tcp = offset == 16  # where TCP keeps its checksum; UDP: 6
+    transport = _VNET_HEADER + start
+    header = start + ((frame[transport + 12] >> 4) * 4 if tcp and transport + 12 < len(frame) else 8)
+    return length + max(0, -(-(length - header) // size) - 1) * header
+
+
+class Relay:
+    """Frames in flight on one TAP device.
+
+    Args:
+        tap: non-blocking descriptor of the TAP, IFF_VNET_HDR set.
+        settings: what is done to the frames; the keys of ``DEFAULTS`` (seconds, fractions, bit/s).
+        kind: the distribution of the jitter.
+        page: where the counters go.
+    """
+
+    def __init__(self, tap: int, settings: dict[str, float], kind: str, page: mmap) -> None:
+        self._tap, self._page = tap, page
+        self._set = settings
+        self._draw = Random(int(settings["seed"])).random
+        self._deviation = distribution(kind)
+        self._wait = Dice(self._draw, settings["correlation"]).roll
+        self._corrupt = Dice(self._draw, settings["corrupt_correlation"]).roll
+        self._duplicate = Dice(self._draw, settings["duplicate_correlation"]).roll
+        self._reorder = Dice(self._draw, settings["reorder_correlation"]).roll
+        self._held = bool(settings["delay"] or settings["jitter"] or settings["rate"])
+        # With a rate each frame waits for the one before, so only jitter alone changes the order.
+        self._sorted = bool(settings["jitter"]) and not settings["rate"]
+        self._heap: list[tuple[float, int, bytes]] = []
+        self._line: deque[tuple[float, int, bytes]] = deque()
+        self._queue: list[tuple[float, int, bytes]] | deque[tuple[float, int, bytes]] = (
+            self._heap if self._sorted else self._line
+        )
+        self._since_reorder = 0
+        self._number = 0
+        self._last_due = 0.0
+        self._simple = not any(settings[name] for name in ("corrupt", "duplicate", "reorder", "gap"))
+        self.counts = dict.fromkeys(COUNTERS, 0)
+
+    def run(self, control: int) -> None:
+        """Relay until ``control`` can be read, which means that its other end is closed.
+
+        Raises:
+            OSError: the TAP device is gone (EBADFD).
+        """
+        while True:
+            readable = select((self._tap, control), (), (), self._patience())[0]
+            if control in readable:
+                return
+            if readable:
+                self._receive()
+            self._send()
+            self._publish()
+
+    def _patience(self) -> float | None:
+        if not self._queue:
+            return None
+        return max(0.0, self._queue[0][0] - monotonic())
+
+    def _receive(self) -> None:
+        accept = self._schedule if self._simple and self._held else self._enqueue
+        received = size = hit = 0
+        try:
+            for _ in range(_BURST):
+                frame = os.read(self._tap, _LARGEST)
+                received += 1
+                size += len(frame)
+                hit += accept(frame, monotonic())
+        except BlockingIOError:
+            pass
+        self.counts["frames_in"] += received
+        self.counts["bytes_in"] += size - received * _VNET_HEADER
+        self.counts["hit"] += hit
+
+    def _enqueue(self, frame: bytes, now: float) -> bool:
+        copies = 1
+        if self._set["duplicate"] and self._duplicate() < self._set["duplicate"]:
+            copies = 2
+            self.counts["duplicated"] += 1
+        hit = copies > 1
+        for _ in range(copies):
+            hit = self._treat(frame, now) or hit
+        return hit
+
+    def _treat(self, frame: bytes, now: float) -> bool:
+        corrupt = bool(self._set["corrupt"]) and self._corrupt() < self._set["corrupt"]
+        if corrupt:
+            frame = self._flip(frame)
+        if self._held and not self._jumps():
+            return self._schedule(frame, now)
+        self._write(frame)
+        return corrupt or self._held
+
+    def _flip(self, frame: bytes) -> bytes:
+        start = _VNET_HEADER + _ETHERNET
+        if len(frame) <= start:
+            return frame
+        self.counts["corrupted"] += 1
+        place = start + int(self._draw() * (len(frame) - start))
+        bit = 1 << int(self._draw() * 8)
+        return frame[:place] + bytes((frame[place] ^ bit,)) + frame[place + 1 :]
+
+    def _jumps(self) -> bool:
+        chance, gap = self._set["reorder"], self._set["gap"]
+        if not (chance or gap) or self._since_reorder < gap - 1:
+            return False
+        # A gap alone means every gap-th frame (netem_change: "assume 100% probability").
+        if chance and self._reorder() >= chance:
+            return False
+        self._since_reorder = 0
+        self.counts["reordered"] += 1
+        return True
+
+    def _schedule(self, frame: bytes, now: float) -> bool:
+        settings = self._set
+        if len(self._queue) >= settings["limit"]:
+            self.counts["over_limit"] += 1
+            return False
+        self._since_reorder += 1
+        due = now + settings["delay"]
+        if settings["jitter"]:
+            due = max(now, due + settings["jitter"] * self._deviation(self._wait()))
+        if settings["rate"]:
+            if self._queue:
+                due = max(due, self._last_due)
+            due += wire_length(frame) * 8 / settings["rate"]
+            self._last_due = due
+        if self._sorted:
+            self._number += 1
+            heappush(self._heap, (due, self._number, frame))
+        else:
+            self._line.append((due, 0, frame))
+        return True
+
+    def _send(self) -> None:
+        queue, counts = self._queue, self.counts
+        for _ in range(_BURST):
+            if not queue:
+                return
+            late = monotonic() - queue[0][0]
+            if late < 0:
+                return
+            frame = (heappop(self._heap) if self._sorted else self._line.popleft())[2]
+            self._write(frame)
+            late_us = int(late * 1e6)
+            counts["late_frames"] += 1
+            counts["late_total_us"] += late_us
+            if late_us > counts["late_max_us"]:
+                counts["late_max_us"] = late_us
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            size = os.write(self._tap, frame)
+        except OSError:
+            # EIO when the TAP is down, EINVAL for a header the kernel does not take: the frame is
+            # lost. A TAP that is gone says EBADFD to the next read as well, which ends the relay.
+            self.counts["refused"] += 1
+            return
+        self.counts["frames_out"] += 1
+        self.counts["bytes_out"] += size - _VNET_HEADER
+
+    def _publish(self) -> None:
+        LAYOUT.pack_into(self._page, 0, *self.counts.values())
+
+
+def _settle(parent: int) -> None:
+    prctl = CDLL(None).prctl
+    prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    if os.getppid() != parent:  # it ended before the line above
+        raise SystemExit("the parent has ended")
+    prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("-900")
+    except OSError:
+        pass  # without CAP_SYS_NICE or CAP_SYS_RESOURCE: less exact, less safe, still right
+
+
+def main(arguments: list[str]) -> None:
+    """``relay_process.py NAME NETNS-INODE PARENT-PID TAP-FD PAGE-FD KIND KEY=VALUE...``.
+
+    The first two are for whoever looks for the holder of a TAP device in /proc.
+    """
+    parent, tap, page = map(int, arguments[2:5])
+    _settle(parent)
+    settings = DEFAULTS | {key: float(value) for key, _, value in (a.partition("=") for a in arguments[6:])}
+    # select(2) takes descriptors below 1024 only; the engine may have handed down a higher one.
+    low = os.dup(tap)
+    os.close(tap)
+    os.set_blocking(low, False)
+    relay = Relay(low, settings, arguments[5], mmap(page, LAYOUT.size))
+    gc.disable()  # there are no cycles; a collection would only come late
+    os.write(1, b"ready\n")
+    relay.run(control=0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
