@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
@@ -115,6 +115,7 @@ class _Run:
         self.sampler = Sampler(self.scenario.steady_state | self.scenario.observe)
         self.applied: list[Edit] = []
         self.interrupted = 0
+        self.live = False
         self.sampled = 0.0
         self.ends = 0.0
         self.began = now()
@@ -180,25 +181,27 @@ class _Run:
         self.pulse.set_deadline(self.ends)
         for edit in self.plan.edits:
             self._apply(edit)
-        self._phase("fault", ends=self.ends)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
+        self._phase("fault", ends=self.ends)
+        self.live = True
+        began = now()
         try:
             while now() < self.ends:
                 self._tick()
         finally:
             self._sample()
+            self._stats("during", since=began)
         self._judge_evidence()
 
     def _baseline(self) -> None:
         if not self.scenario.steady_state and not self.scenario.observe:
             return
-        end = now() + BASELINE
-        while now() < end:
+        began = now()
+        while now() < began + BASELINE:
             self._tick()
-        self._stats("before")
-        failing = self._failing(BASELINE)
-        if failing:
+        self._stats("before", since=began)
+        if failing := self._failing(since=began):
             raise Ended("refused", f"the steady state does not hold: {failing}")
 
     def _apply(self, edit: Edit) -> None:
@@ -206,12 +209,14 @@ class _Run:
         number = self.journal.intend(edit)
         self.applied.append(edit)
         edit.apply()
+        self._renew()
         if not edit.present():
             raise ChaosdError(f"the kernel does not show it after it was applied: {edit.describe()}")
         self.journal.applied(number)
         self._check_interrupt()
 
     def _revert(self) -> list[str]:
+        self.live = False
         self._phase("revert")
         began = now()
         stuck = restore.undo(self.journal)
@@ -240,7 +245,7 @@ class _Run:
 
     # What every tick looks at.
 
-    def _tick(self, *, judge: bool = True) -> None:
+    def _tick(self) -> None:
         self._renew()
         self._check_interrupt()
         assert self.watchdog is not None
@@ -248,7 +253,7 @@ class _Run:
             raise Ended("aborted", "the watchdog died")
         if now() - self.sampled >= SAMPLE:
             self._sample()
-        if judge and self.applied:
+        if self.live:
             self._judge()
         select.select([self.watchdog], [], [], TICK)
 
@@ -272,8 +277,8 @@ class _Run:
         for edit in self.applied:
             edit.renew(until)
 
-    def _failing(self, window: float, since: float = 0.0) -> str:
-        return self.sampler.failing(list(self.scenario.steady_state), window, since)
+    def _failing(self, since: float) -> str:
+        return self.sampler.failing(list(self.scenario.steady_state), since)
 
     # What goes into the journal.
 
@@ -283,11 +288,16 @@ class _Run:
     def _sample(self) -> None:
         self.sampled = now()
         self.journal.write(
-            "sample", sync=False, checks=self.sampler.summary(SAMPLE * 4), evidence=self._evidence()
+            "sample", sync=False, checks=self._figures(now() - 4 * SAMPLE), evidence=self._evidence()
         )
 
-    def _stats(self, when: str) -> None:
-        self.journal.write("stats", sync=False, when=when)
+    def _stats(self, when: str, since: float) -> None:
+        if self.sampler.checks:
+            self.journal.write("stats", sync=False, when=when, checks=self._figures(since))
+
+    def _figures(self, since: float) -> dict[str, Any]:
+        figures: dict[str, Any] = msgspec.to_builtins(self.sampler.stats(since))
+        return figures
 
     def _evidence(self) -> list[dict[str, Any]]:
         return [
@@ -296,11 +306,10 @@ class _Run:
             if (total := add_up([e for edit in p.edits if (e := edit.evidence())])) is not None
         ]
 
-    def _judge_evidence(self) -> NoReturn | None:
+    def _judge_evidence(self) -> None:
         for entry in self._evidence():
             if not entry["injected"]:
                 raise Ended("inconclusive", f"{entry['fault']} on {entry['target']} hit nothing")
-        return None
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
