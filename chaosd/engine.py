@@ -32,8 +32,12 @@ SAMPLE = 0.5
 """Seconds between two samples in the journal."""
 LEASE = 2.0
 """Seconds for which a fault in the kernel outlives the last sign of life of its engine."""
+RECENT = 2.0
+"""Seconds that the figures of one sample look back."""
 BASELINE = 2.0
 """Seconds over which the steady state is measured before the first edit."""
+STEADY = 1.0
+"""Seconds for which every probe must be good before the steady state counts as holding."""
 
 VERDICTS = {
     "passed": Exit.OK,
@@ -105,14 +109,14 @@ class _Run:
         self.pulse = Pulse()
         self.journal = Journal.create(
             plan.run,
+            show,
             scenario=plan.scenario.name,
             process=msgspec.to_builtins(ProcessRef.of(os.getpid())),
             plan=planning.describe(plan),
         )
-        self.journal.listener = show
         self.watchdog: Watchdog | None = None
         self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
-        self.sampler = Sampler(self.scenario.steady_state | self.scenario.observe)
+        self.sampler = Sampler(plan.checks, plan.places)
         self.applied: list[Edit] = []
         self.interrupted = 0
         self.live = False
@@ -195,7 +199,7 @@ class _Run:
         self._judge_evidence()
 
     def _baseline(self) -> None:
-        if not self.scenario.steady_state and not self.scenario.observe:
+        if not self.plan.checks:
             return
         began = now()
         while now() < began + BASELINE:
@@ -278,7 +282,7 @@ class _Run:
             edit.renew(until)
 
     def _failing(self, since: float) -> str:
-        return self.sampler.failing(list(self.scenario.steady_state), since)
+        return self.sampler.failing(self.scenario.steady_state, STEADY, since)
 
     # What goes into the journal.
 
@@ -288,16 +292,14 @@ class _Run:
     def _sample(self) -> None:
         self.sampled = now()
         self.journal.write(
-            "sample", sync=False, checks=self._figures(now() - 4 * SAMPLE), evidence=self._evidence()
+            "sample", sync=False, checks=self.sampler.summary(RECENT), evidence=self._evidence()
         )
 
     def _stats(self, when: str, since: float) -> None:
-        if self.sampler.checks:
-            self.journal.write("stats", sync=False, when=when, checks=self._figures(since))
-
-    def _figures(self, since: float) -> dict[str, Any]:
-        figures: dict[str, Any] = msgspec.to_builtins(self.sampler.stats(since))
-        return figures
+        if self.plan.checks:
+            self.journal.write(
+                "stats", sync=False, when=when, checks=self.sampler.summary(now() - since, since=since)
+            )
 
     def _evidence(self) -> list[dict[str, Any]]:
         return [

@@ -77,12 +77,13 @@ class Journal:
         self._count = 0
 
     @classmethod
-    def create(cls, run: str, **header: Any) -> Journal:
-        """Start the journal of a new run with its header record."""
+    def create(cls, run: str, listener: Callable[[Record], None] | None = None, **header: Any) -> Journal:
+        """Start the journal of a new run with its header record; ``listener`` is given every record."""
         path = run_dir() / f"{run}.jsonl"
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
         journal = cls(path, fd)
+        journal.listener = listener
         journal.write("run", run=run, boot=boot_id(), **header)
         return journal
 

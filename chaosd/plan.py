@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 
+from chaosd.checks.base import Check
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel.edit import Edit
+from chaosd.kernel.netns import NetnsRef
 from chaosd.scenario import Radius, Scenario, Step
 from chaosd.targets.model import Target
+from chaosd.targets.network import namespace
 from chaosd.targets.protect import operator_addresses, protect, radius
 from chaosd.targets.resolve import resolve
 
@@ -29,13 +32,22 @@ class PlannedFault(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Everything a run will do; ``edits`` is in the order in which they are applied, each once."""
+    """Everything a run will do; ``edits`` is in the order in which they are applied, each once.
+
+    ``places`` holds the network namespace of every check that names one.
+    """
 
     run: str
     seed: int
     scenario: Scenario
     faults: tuple[PlannedFault, ...]
     radius: Radius
+    places: dict[str, NetnsRef]
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """Every check that is sampled, by name."""
+        return self.scenario.steady_state | self.scenario.observe
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -67,7 +79,9 @@ def make(scenario: Scenario, *, confirmed: bool = False) -> Plan:
         planned.append(
             PlannedFault(step.fault, target, mechanism, edits, tuple(step.fault.effect(target, at)))
         )
-    plan = Plan(run, seed, scenario, tuple(planned), max((_radius(p) for p in planned), key=_RADII.index))
+    widest = max((_radius(p) for p in planned), key=_RADII.index)
+    places = _places(scenario, planned[0].target)
+    plan = Plan(run, seed, scenario, tuple(planned), widest, places)
     _check_slots(plan)
     _check_radius(plan, confirmed=confirmed)
     return plan
@@ -80,6 +94,18 @@ def _target(step: Step, scenario: Scenario) -> Target:
     target = resolve(word)
     protect(target)
     return target
+
+
+def _places(scenario: Scenario, target: Target) -> dict[str, NetnsRef]:
+    found = {}
+    for name, check in (scenario.steady_state | scenario.observe).items():
+        if check.netns == "target":
+            if target.netns is None:
+                raise ChaosdError(f"check {name}: {target.spec} is in no network namespace of its own")
+            found[name] = target.netns
+        elif check.netns:
+            found[name] = namespace(check.netns)
+    return found
 
 
 def _radius(planned: PlannedFault) -> Radius:
@@ -107,7 +133,9 @@ def _check_radius(plan: Plan, *, confirmed: bool) -> None:
             hint="choose a narrower target, or declare the wider radius",
         )
     if plan.radius == "entire-system" and not confirmed:
-        raise ChaosdError("this plan reaches the entire system", hint="say --yes-entire-system if you mean it")
+        raise ChaosdError(
+            "this plan reaches the entire system", hint="say --yes-entire-system if you mean it"
+        )
 
 
 def describe(plan: Plan) -> dict[str, Any]:

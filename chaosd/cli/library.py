@@ -114,7 +114,7 @@ def describe(kind: Any) -> dict[str, Any]:
     """A fault class as data: its words, mechanisms and fields."""
     import msgspec
 
-    fields = {}
+    fields: dict[str, dict[str, Any]] = {}
     hints = _hints(kind)
     for field in msgspec.structs.fields(kind):
         type_name, meaning = hints[field.name]

@@ -16,7 +16,7 @@ from rich.text import Text
 from chaosd.report.fold import View, of
 from chaosd.watchdog import now
 
-_console = Console(highlight=False)
+_console = Console(highlight=False, soft_wrap=True)
 _COLORS = {"passed": "green", "inconclusive": "yellow", "interrupted": "yellow", "not-restored": "bold red"}
 _WHEN = ("before", "during", "after")
 

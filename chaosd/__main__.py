@@ -1,0 +1,5 @@
+"""``python -m chaosd``."""
+
+from chaosd.cli.main import main
+
+main()

@@ -1,0 +1,157 @@
+"""Whatever dies, at whatever point: the host is as before.
+
+Every case starts the real command against real processes and a real namespace, lets the engine,
+its watchdog or both die at one point of one edit's life, and compares dumps that other programs
+made. ``CHAOSD_CRASH_SHARE=0.2`` runs every fifth case, evenly spread; emulated kernels need that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from chaosd.kernel.netns import NetnsRef
+from tests.crash import dump
+from tests.host import world
+
+ROOT = Path(__file__).parents[2]
+POINTS = ("promise", "promised", "done", "applied", "undo", "undone", "reverted")
+EDITS = 40  # more than the scenario has; a point beyond the last edit is a run that ends by itself
+SHARE = float(os.environ.get("CHAOSD_CRASH_SHARE", "1"))
+
+SCENARIO = """
+name: everything
+duration: 400ms
+blast_radius: service-cluster
+faults:
+  - network.delay: {{delay: 5ms, target: "pid:{a}"}}
+  - network.loss: {{percent: 5%, direction: both, target: "dev:{dev}@{ns}"}}
+  - network.rate: {{rate: 50mbit, target: "dev:{dev}@{ns}"}}
+  - network.refuse: {{errno: ECONNREFUSED, ports: [9], target: "pid:{a}"}}
+  - cpu.throttle: {{percent: 50%, target: "pid:{b}"}}
+  - cpu.pin: {{cpus: [0], target: "pid:{b}"}}
+  - memory.limit: {{size: 512MiB, target: "pid:{c}"}}
+  - pids.limit: {{limit: 50, target: "pid:{d}"}}
+  - process.pause: {{target: "pid:{e}"}}
+"""
+
+
+class Host:
+    """A namespace with a wire and five processes in it, and a folder for the journals."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self.ns = stack.enter_context(world.netns())
+        other = stack.enter_context(world.netns())
+        wire, _ = stack.enter_context(world.veth(self.ns, other))
+        sleeper = world.python("import time; time.sleep(600)")
+        processes = [stack.enter_context(world.spawn(sleeper, ns=self.ns)) for _ in range(5)]
+        self.pids = [process.pid for process in processes]
+        self.folder = folder
+        self.scenario = folder / "everything.yaml"
+        names = dict(zip("abcde", self.pids, strict=True))
+        self.scenario.write_text(
+            SCENARIO.format(dev=wire.name, ns=self.ns.path, **names), "utf-8"
+        )
+        self.struck = folder / "struck"
+        self.env = os.environ | {
+            "CHAOSD_RUN_DIR": str(folder / "run"),
+            "CHAOSD_STATE_DIR": str(folder / "state"),
+            "CHAOSD_STRUCK": str(self.struck),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def dump(self) -> dict[str, str]:
+        return dump.host([self.ns], self.pids)
+
+    def run(self, who: str, point: str, number: int, *late: str) -> subprocess.Popen[str]:
+        victim = str(ROOT / "tests/crash/victim.py")
+        words = [sys.executable, victim, who, point, str(number), *late, "run", str(self.scenario), "--json"]
+        return subprocess.Popen(
+            words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def chaosd(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "chaosd", *words], env=self.env, capture_output=True, text=True, check=False
+        )
+
+    def live(self) -> list[Path]:
+        return list((self.folder / "run").glob("*.jsonl"))
+
+    def verdict(self) -> str:
+        newest = max((self.folder / "state/runs").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+        ends = [r for r in map(json.loads, newest.read_text("utf-8").splitlines()) if r["type"] == "end"]
+        return str(ends[-1]["verdict"])
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with ExitStack() as stack:
+        yield Host(stack, tmp_path)
+
+
+def _same(host: Host, before: dict[str, str]) -> None:
+    after = host.dump()
+    assert {k: v for k, v in after.items() if before.get(k) != v} == {
+        k: before.get(k) for k in after if before.get(k) != after[k]
+    }
+    assert after.keys() == before.keys()
+
+
+def _cases(points: tuple[str, ...], count: int) -> list[tuple[str, int]]:
+    every = [(point, number) for number in range(count) for point in points]
+    step = max(1, round(1 / SHARE))
+    return every[::step]
+
+
+def _count_edits(host: Host) -> int:
+    done = host.run("engine", "never", 0)
+    out, errors = done.communicate(timeout=120)
+    assert done.returncode in (0, 4), errors
+    return len(json.loads(out)["edits"])
+
+
+def _strike_and_compare(host: Host, who: str, cases: list[tuple[str, int]]) -> None:
+    before = host.dump()
+    struck = 0
+    for point, number in cases:
+        host.struck.unlink(missing_ok=True)
+        process = host.run(who, point, number)
+        _, errors = process.communicate(timeout=120)
+        world.until(lambda: not host.live(), f"{who} {point} {number}: the run was not closed: {errors}")
+        world.until(lambda: not dump.helpers()["chaosd processes"], f"{who} {point} {number}: still running")
+        struck += host.struck.exists()
+        try:
+            _same(host, before)
+        except AssertionError as error:
+            raise AssertionError(f"after {who} died at {point} {number}: {error}") from None
+    assert struck >= len(cases) * 0.9, f"only {struck} of {len(cases)} points were reached"
+
+
+@pytest.mark.timeout(1500)
+def test_sigkill_of_the_engine_at_every_point(host: Host) -> None:
+    count = _count_edits(host)
+    _strike_and_compare(host, "engine", _cases(POINTS, count))
+    assert host.verdict() == "killed"
+
+
+@pytest.mark.timeout(1500)
+def test_sigkill_of_the_engine_in_the_middle_of_deeds(host: Host) -> None:
+    step = max(1, round(20 / SHARE))
+    _strike_and_compare(host, "engine", [("line", line) for line in range(7, 800, step)])
+
+
+@pytest.mark.timeout(1500)
+def test_sigkill_of_the_watchdog_ends_the_run(host: Host) -> None:
+    count = _count_edits(host)
+    _strike_and_compare(host, "watchdog", _cases(("promised", "done", "undo"), count)[:: 1 + count // 8])
+    assert host.verdict() in ("aborted", "inconclusive", "passed")
