@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import msgspec
+
+from chaosd.kernel.capability import Capability, Verdict, capability
+from chaosd.kernel.edit import MARK
 
 UNIFIED = ""
 """The hierarchy key of cgroup v2; a v1 hierarchy is called by its controller (``cpu``)."""
@@ -108,12 +115,113 @@ def _place(key: str, path: str) -> str | None:
 
 def members(path: str) -> list[int]:
     """The pids in a cgroup and in everything below it; empty when it is gone."""
-    return [pid for folder, _, _ in os.walk(path) for pid in _procs(folder)]
+    return [pid for folder, _, _ in os.walk(path) for pid in inhabitants(folder)]
 
 
-def _procs(folder: str) -> list[int]:
+def inhabitants(path: str) -> list[int]:
+    """The pids in exactly this cgroup; of a threaded v2 cgroup the thread ids."""
+    for file in ("cgroup.procs", "cgroup.threads"):
+        try:
+            with open(f"{path}/{file}", encoding="ascii") as stream:
+                return sorted({int(line) for line in stream})
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # cgroup.procs of a threaded cgroup
+                return []
+    return []
+
+
+@contextmanager
+def opened(ref: CgroupRef) -> Iterator[int]:
+    """A directory descriptor of exactly this cgroup, so that a path made anew is never touched.
+
+    Raises:
+        FileNotFoundError: it was removed, or another cgroup has its path now.
+    """
+    fd = os.open(ref.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(f"{folder}/cgroup.procs", encoding="ascii") as file:
-            return [int(line) for line in file]
-    except OSError:  # removed meanwhile, or a threaded v2 cgroup (EOPNOTSUPP)
-        return []
+        if os.fstat(fd).st_ino != ref.inode:
+            raise FileNotFoundError(errno.ENOENT, "another cgroup has this path now", ref.path)
+        yield fd
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # what kernfs answers once the cgroup is removed
+            raise
+        raise FileNotFoundError(errno.ENOENT, "the cgroup was removed", ref.path) from None
+    finally:
+        os.close(fd)
+
+
+def read(ref: CgroupRef, file: str) -> str:
+    """The text of a control file (``FileNotFoundError``: no such file, or the cgroup is gone)."""
+    with opened(ref) as folder:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        with os.fdopen(fd, encoding="utf-8") as stream:
+            return stream.read().strip()
+
+
+def write(ref: CgroupRef, file: str, text: str) -> None:
+    """Write a control file at once; an empty text goes as a newline, which clears a list.
+
+    O_NONBLOCK: kernels that know it there set a memory limit without reclaiming first.
+    """
+    with opened(ref) as folder:
+        fd = os.open(file, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.write(fd, (text or "\n").encode())
+        finally:
+            os.close(fd)
+
+
+def parent_of(path: str) -> str:
+    """The directory above a cgroup, or itself when it is the root of its hierarchy."""
+    return path if path in hierarchies().values() else os.path.dirname(path)
+
+
+def home_of(controller: str) -> str | None:
+    """The key of the hierarchy that has a controller, None when the kernel or the mounts lack it."""
+    if UNIFIED in hierarchies() and controller in read(root(UNIFIED), "cgroup.controllers").split():
+        return UNIFIED
+    return controller if controller in hierarchies() else None
+
+
+def root(key: str) -> CgroupRef:
+    """The topmost cgroup of a hierarchy that can be seen from here."""
+    return CgroupRef.at(hierarchies()[key])
+
+
+def _scratch(key: str) -> Verdict:
+    path = f"{hierarchies()[key]}/{MARK}-probe-{os.getpid()}-{threading.get_ident()}"
+    try:
+        os.mkdir(path)
+        os.rmdir(path)
+    except OSError as error:
+        said = errno.errorcode.get(error.errno or 0, str(error))
+        return Verdict(False, f"mkdir in {hierarchies()[key]} answered {said}", "run as root on the host")
+    return Verdict(True)
+
+
+def _controller(name: str, key: str) -> Verdict:
+    version = "v2" if key == UNIFIED else "v1"
+    if home_of(name) != key:
+        mend = f"needs CONFIG_CGROUPS with the {name} controller, bound to cgroup {version}"
+        return Verdict(False, f"cgroup {version} has no {name} controller here", mend)
+    return _scratch(key)
+
+
+def _usable(name: str, version: str) -> Capability:
+    key = UNIFIED if version == "v2" else name
+    return Capability(f"cgroup-{version}-{name}", lambda: _controller(name, key))
+
+
+CPU_V2, CPU_V1 = _usable("cpu", "v2"), _usable("cpu", "v1")
+CPUSET_V2, CPUSET_V1 = _usable("cpuset", "v2"), _usable("cpuset", "v1")
+MEMORY_V2, MEMORY_V1 = _usable("memory", "v2"), _usable("memory", "v1")
+PIDS_V2, PIDS_V1 = _usable("pids", "v2"), _usable("pids", "v1")
+
+
+@capability("freezer")
+def FREEZER() -> Verdict:  # noqa: N802 - a capability reads as a constant
+    """Whether whole cgroups can be frozen: cgroup.freeze (v2, Linux 5.2) or the v1 freezer."""
+    keys = [key for key in (UNIFIED, "freezer") if key in hierarchies()]
+    if not keys:
+        return Verdict(False, "no cgroup hierarchy can freeze", "mount cgroup2")
+    return _scratch(keys[0])

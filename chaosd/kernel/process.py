@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import glob
+import mmap
 import os
+import signal
+import time
+from collections.abc import Iterable
 
 import msgspec
+
+from chaosd.errors import ChaosdError, TargetLostError
+from chaosd.kernel.edit import Edit, Evidence, Undo
+
+_PATIENCE = 2.0
+_sent: set[str] = set()
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -50,3 +61,195 @@ class ProcessRef(msgspec.Struct, frozen=True):
             os.close(fd)
             raise ProcessLookupError(f"process {self.pid} is another one now")
         return fd
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, their children and so on, parents first.
+
+    Children are read from /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN; all distributions).
+    """
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        born = _children(waiting.pop(0))
+        found += born
+        waiting += born
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in glob.iglob(f"/proc/{pid}/task/*/children"):
+        try:
+            with open(task, encoding="ascii") as file:
+                found += map(int, file.read().split())
+        except (FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            continue
+    return found
+
+
+def family(roots: Iterable[ProcessRef]) -> list[ProcessRef]:
+    """Processes with all their descendants as they are now, parents first, each once."""
+    pids = dict.fromkeys(pid for root in roots if root.alive() for pid in (root.pid, *descendants(root.pid)))
+    return [ref for pid in pids if (ref := _known(pid)) is not None and ref.alive()]
+
+
+def _known(pid: int) -> ProcessRef | None:
+    try:
+        return ProcessRef.of(pid)
+    except ProcessLookupError:
+        return None
+
+
+def send(process: ProcessRef, number: int) -> bool:
+    """Send a signal to exactly this process, by pidfd; False when it has ended."""
+    try:
+        fd = process.pidfd()
+    except ProcessLookupError:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def stopped(process: ProcessRef) -> bool:
+    """Whether it is stopped by a signal: state T, which a traced stop (t) is not."""
+    try:
+        return stat_fields(process.pid)[0] == "T" and process.alive()
+    except ProcessLookupError:
+        return False
+
+
+def stopped_pids() -> list[int]:
+    """Every process on this host that is stopped by a signal, for ``doctor``."""
+    refs = (_known(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [ref.pid for ref in refs if ref is not None and stopped(ref)]
+
+
+class Pause(Edit, frozen=True, tag="process.pause"):
+    """Processes stopped by SIGSTOP, with every descendant when ``tree``.
+
+    ``already`` are those that were stopped before and stay so. A descendant is found by its
+    parents also at the end: a stopped tree makes no new ones.
+    """
+
+    processes: tuple[ProcessRef, ...]
+    already: tuple[ProcessRef, ...] = ()
+    tree: bool = True
+
+    @property
+    def slot(self) -> str:
+        """The running state of the leading process."""
+        return f"process:{self.processes[0].pid}.{self.processes[0].start_time}:state"
+
+    def describe(self) -> str:
+        """Which processes."""
+        pids = ", ".join(str(process.pid) for process in self.processes)
+        return f"stop {pids}" + (" and descendants" if self.tree else "")
+
+    def apply(self) -> None:
+        """Stop parents first, until every one is stopped and no new one appears."""
+        deadline = time.monotonic() + _PATIENCE
+        while running := [process for process in self._all() if not stopped(process)]:
+            for process in running:
+                send(process, signal.SIGSTOP)
+            if time.monotonic() > deadline:
+                raise ChaosdError(
+                    f"process {running[0].pid} does not stop", hint="it may wait in the kernel (state D)"
+                )
+            time.sleep(0.001)
+        if not self._held():
+            raise TargetLostError(f"process {self.processes[0].pid} has ended")
+
+    def revert(self) -> Undo:
+        """Continue those that are stopped, children first, so that no parent finds one still stopped."""
+        held = self._held()
+        for process in reversed(held):
+            send(process, signal.SIGCONT)
+        return Undo.DONE if held else Undo.GONE
+
+    def present(self) -> bool:
+        """Whether one of them is stopped."""
+        return bool(self._held())
+
+    def lost(self) -> str:
+        """They have ended, or somebody continued one."""
+        alive = [process for process in self.processes if process.alive()]
+        if not alive:
+            return f"process {self.processes[0].pid} has ended"
+        running = [process.pid for process in alive if not stopped(process)]
+        return f"process {running[0]} was continued by somebody else" if running else ""
+
+    def evidence(self) -> Evidence:
+        """How many are stopped now."""
+        return Evidence(len(self._all()), len(self._held()), unit="processes")
+
+    def surroundings(self) -> dict[str, str]:
+        """Whether each one that is alive is stopped."""
+        return {f"process {p.pid}": "stopped" if stopped(p) else "runs" for p in self.processes if p.alive()}
+
+    def _all(self) -> list[ProcessRef]:
+        found = family(self.processes) if self.tree else [p for p in self.processes if p.alive()]
+        return [process for process in found if process not in self.already]
+
+    def _held(self) -> list[ProcessRef]:
+        return [process for process in self._all() if stopped(process)]
+
+
+class Kill(Edit, frozen=True, tag="process.kill"):
+    """A signal sent to one process, after which nothing can be put back."""
+
+    irreversible = True
+
+    process: ProcessRef
+    signal: int = signal.SIGKILL
+
+    @property
+    def slot(self) -> str:
+        """The life of the process."""
+        return f"process:{self.process.pid}.{self.process.start_time}:life"
+
+    def describe(self) -> str:
+        """The signal and the process."""
+        return f"send {signal.Signals(self.signal).name} to process {self.process.pid}"
+
+    def apply(self) -> None:
+        """Send it; SIGKILL is waited for."""
+        if not send(self.process, self.signal):
+            return
+        _sent.add(self.slot)
+        deadline = time.monotonic() + (_PATIENCE if self.signal == signal.SIGKILL else 0)
+        while self.process.alive() and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def revert(self) -> Undo:
+        """Nothing can."""
+        return Undo.NEVER
+
+    def present(self) -> bool:
+        """Whether the signal was sent from here, or the process has ended."""
+        return self.slot in _sent or not self.process.alive()
+
+    def evidence(self) -> Evidence:
+        """One when the signal was sent from this process."""
+        return Evidence(1, int(self.slot in _sent), unit="processes")
+
+
+def threads(process: ProcessRef) -> int:
+    """How many threads a process has; 0 when it has ended."""
+    try:
+        return int(stat_fields(process.pid)[17])
+    except ProcessLookupError:
+        return 0
+
+
+def resident(process: ProcessRef) -> int:
+    """Bytes of memory a process has resident; 0 when it has ended."""
+    try:
+        return int(stat_fields(process.pid)[21]) * mmap.PAGESIZE
+    except ProcessLookupError:
+        return 0

@@ -1,0 +1,75 @@
+"""``cpu.throttle``: a target gets a share of one CPU's time, and waits for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from chaosd.errors import ChaosdError
+from chaosd.faults._cgroup import limits, own, value
+from chaosd.faults.base import Fault, Mechanism, Planning
+from chaosd.kernel.cgroup import CPU_V1, CPU_V2, CgroupRef
+from chaosd.kernel.edit import Edit
+from chaosd.targets.model import Target
+from chaosd.units import Duration, Percent
+
+
+class CpuShare(Percent):
+    """Percent of one CPU: 150% is one and a half."""
+
+    what = "share of one CPU"
+    example = "20%"
+    limit = 100_000.0
+
+
+class CpuThrottle(Fault, frozen=True, kw_only=True):
+    """A target gets no more CPU time than ``percent`` of one CPU in each period."""
+
+    name: ClassVar[str] = "cpu.throttle"
+    mechanisms: ClassVar = (Mechanism("cgroup-v2", (CPU_V2,)), Mechanism("cgroup-v1", (CPU_V1,)))
+
+    percent: Annotated[CpuShare, msgspec.Meta(description="share of ONE CPU; 150% is one and a half CPUs")]
+    period: Annotated[Duration, msgspec.Meta(description="how often it is dealt out, 1ms to 1s")] = Duration(
+        0.1
+    )
+
+    def check(self) -> list[str]:
+        """The kernel takes periods of 1 ms to 1 s and at least 1 ms in each (kernel/sched/core.c)."""
+        wrong = [] if 0.001 <= self.period <= 1 else [f"period {self.period} is not between 1ms and 1s"]
+        least = 0.1 / self.period if self.period else 0
+        return wrong + (
+            [f"percent {self.percent} is under {least:g}%: 1ms in each period"] if self._quota < 1000 else []
+        )
+
+    def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
+        """One value on v2; quota and period on v1."""
+        had = _share(own(target, at, "cpu"))
+        if had <= self.percent.fraction:
+            raise ChaosdError(f"{target.spec} is already limited to {had:.0%} of a CPU", hint="ask for less")
+        quota, period = str(self._quota), str(self._period)
+        v1 = {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota}
+        settings = {"cpu.max": f"{quota} {period}"} if at.mechanism == "cgroup-v2" else v1
+        return limits(target, at, "cpu", settings, ("CPUQuota", str(self.percent)))
+
+    def effect(self, target: Target, at: Planning) -> list[str]:
+        """The longest wait of a target that always wants to run."""
+        rest = max(float(self.period) * (1 - self.percent.fraction), 0)
+        waits = f"a busy thread waits up to {Duration(rest)} at a time"
+        return [f"{target.spec} gets {self.percent} of one CPU; {waits}"]
+
+    @property
+    def _period(self) -> int:
+        return round(self.period * 1_000_000)
+
+    @property
+    def _quota(self) -> int:
+        return round(self._period * self.percent.fraction)
+
+
+def _share(ref: CgroupRef | None) -> float:
+    quota, _, period = value(ref, "cpu.max").partition(" ")
+    if not quota:
+        quota, period = value(ref, "cpu.cfs_quota_us"), value(ref, "cpu.cfs_period_us")
+    return float("inf") if quota in ("", "max", "-1") else int(quota) / int(period)
