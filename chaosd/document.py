@@ -38,8 +38,8 @@ class Problems:
         said = f"{where}: {key}: {message}" if key else f"{where}: {message}"
         self._found[line, f"{said} ({hint})" if hint else said] = None
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def __len__(self) -> int:
+        return len(self._found)
 
     def raise_any(self) -> None:
         """Raise one ``ChaosdError`` with a line for each mistake, if there is any."""
@@ -148,40 +148,33 @@ def convert(value: Any, kind: Any) -> Any:
         raise ChaosdError(str(error).replace(" - at `$`", "").replace("`", "")) from None
 
 
-def build(kind: type[T], data: Any, path: Path, problems: Problems) -> T | None:
-    """A typed value from a mapping; every wrong, missing or unknown key is noted.
-
-    Returns:
-        None when anything was wrong.
-    """
-    if not isinstance(data, dict):
-        problems.add(
-            path, f"must be a mapping, not {type(data).__name__}", f"with {', '.join(_fields(kind))}"
-        )
-        return None
+def read(kind: type[msgspec.Struct], data: Any, path: Path, problems: Problems) -> dict[str, Any]:
+    """The fields of ``kind`` that are right in a mapping; every wrong, missing or unknown one is noted."""
     fields = _fields(kind)
-    before = len(problems._found)  # noqa: SLF001 - same module
+    if not isinstance(data, dict):
+        problems.add(path, f"must be a mapping, not {type(data).__name__}", f"with {', '.join(fields)}")
+        return {}
     for key in data.keys() - fields.keys():
         problems.add((*path, key), "unknown key", near(key, fields))
-    for key in (
-        f.encode_name for f in msgspec.structs.fields(kind) if f.required and f.encode_name not in data
-    ):
-        problems.add(path, f"{key} is missing")
+    for field in msgspec.structs.fields(kind):
+        if field.required and field.name not in data:
+            problems.add(path, f"{field.name} is missing")
     values = {}
-    for key, wanted in fields.items():
-        if key in data:
-            try:
-                values[key] = convert(data[key], wanted)
-            except ChaosdError as error:
-                problems.add((*path, key), error.message, error.hint)
-    if len(problems._found) > before:  # noqa: SLF001
-        return None
-    return kind(**values)
+    for key in fields.keys() & data.keys():
+        try:
+            values[key] = convert(data[key], fields[key])
+        except ChaosdError as error:
+            problems.add((*path, key), error.message, error.hint)
+    return values
+
+
+def build(kind: type[T], data: Any, path: Path, problems: Problems) -> T | None:
+    """A typed value from a mapping, or None when anything in it is wrong and was noted."""
+    before = len(problems)
+    values = read(kind, data, path, problems)
+    return kind(**values) if len(problems) == before else None
 
 
 def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    return {
-        key: hint
-        for key, hint in get_type_hints(kind, include_extras=True).items()
-        if key in kind.__struct_fields__
-    }
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: hints[name] for name in kind.__struct_fields__}

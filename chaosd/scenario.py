@@ -83,13 +83,14 @@ def parse(text: str, name: str, overrides: Mapping[str, Any]) -> Scenario:
     data, parameters = _apply(data, overrides, problems)
     body = {key: value for key, value in data.items() if key != "parameters"}
     body = document.substitute(body, parameters, (), problems)
-    raw = document.build(_Document, body | {"parameters": parameters}, (), problems)
-    if raw is not None and not 0 < raw.duration <= LONGEST:
-        problems.add(("duration",), f"{raw.duration} is not allowed", f"more than 0 and at most {LONGEST}")
-    scenario = _checked(raw, problems) if raw is not None else None
+    values = document.read(_Document, body | {"parameters": parameters}, (), problems)
+    if not 0 < values.get("duration", LONGEST) <= LONGEST:
+        problems.add(
+            ("duration",), f"{values['duration']} is not allowed", f"more than 0 and at most {LONGEST}"
+        )
+    values |= _checked(values, problems)
     problems.raise_any()
-    assert scenario is not None
-    return scenario
+    return Scenario(**values)
 
 
 def _apply(
@@ -106,33 +107,31 @@ def _apply(
     return data, {key: overrides.get(key, value) for key, value in parameters.items()}
 
 
-def _checked(raw: _Document, problems: Problems) -> Scenario | None:
-    steady = _checks(raw.steady_state, "steady_state", problems)
-    observe = _checks(raw.observe, "observe", problems)
-    steps = [_step(item, ("faults", i), problems) for i, item in enumerate(raw.faults)]
-    if not steps:
+def _checked(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
+    steady = _checks(values.get("steady_state", []), "steady_state", problems)
+    observe = _checks(values.get("observe", []), "observe", problems)
+    items = values.get("faults", [])
+    steps = [_step(item, ("faults", i), problems) for i, item in enumerate(items)]
+    if "faults" in values and not items:
         problems.add(("faults",), "names no fault", "see: chaosd faults")
-    thresholds = []
-    for i, text in enumerate(raw.abort_when):
+    names = [*steady, *observe]
+    return {
+        "steady_state": steady,
+        "observe": observe,
+        "faults": tuple(filter(None, steps)),
+        "abort_when": _thresholds(values.get("abort_when", []), names, problems),
+    }
+
+
+def _thresholds(texts: list[str], names: list[str], problems: Problems) -> tuple[Threshold, ...]:
+    found = []
+    for i, text in enumerate(texts):
         try:
-            thresholds.append(Threshold.parse(text, names=[*steady, *observe]))
+            found.append(Threshold.parse(text, names))
         except ChaosdError as error:
             problems.add(("abort_when", i), error.message, error.hint)
-    if problems:
-        return None
-    metrics = {(t.check, t.metric) for t in thresholds}
-    defaults = [t for t in DEFAULTS if (t.check, t.metric) not in metrics]
-    rest = {
-        key: getattr(raw, key)
-        for key in ("name", "category", "description", "blast_radius", "duration", "parameters")
-    } | {key: getattr(raw, key) for key in ("target", "recover_within", "seed")}
-    return Scenario(
-        faults=tuple(step for step in steps if step is not None),
-        steady_state=steady,
-        observe=observe,
-        abort_when=tuple(thresholds + defaults),
-        **rest,
-    )
+    own = {(threshold.check, threshold.metric) for threshold in found}
+    return (*found, *(default for default in DEFAULTS if (default.check, default.metric) not in own))
 
 
 def _step(item: Any, path: document.Path, problems: Problems) -> Step | None:

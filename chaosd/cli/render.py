@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from rich.text import Text
 from chaosd.report.fold import View, of
 from chaosd.watchdog import now
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 _COLORS = {"passed": "green", "inconclusive": "yellow", "interrupted": "yellow", "not-restored": "bold red"}
 _WHEN = ("before", "during", "after")
 
