@@ -46,7 +46,7 @@ def find(word: str) -> dict[str, CgroupRef]:
     places = _below_mount(word, mounts) or _relative(word, mounts)
     found = {key: CgroupRef.at(path) for key, path in places.items() if _is_cgroup(path)}
     if not found:
-        raise ChaosdError(f"there is no cgroup {word!r}", hint=_hint([*places.values()]))
+        raise ChaosdError(f"there is no cgroup {word!r}", hint=_hint(places, mounts))
     return found
 
 
@@ -70,10 +70,13 @@ def _relative(word: str, mounts: Mapping[str, str]) -> dict[str, str]:
     return {key: path for key, path in paths.items() if _within(path, mounts[key])}
 
 
-def _hint(places: list[str]) -> str:
-    usual = "a path as in /proc/PID/cgroup, such as cgroup:/system.slice/nginx.service"
-    for parent, _, name in (place.rpartition("/") for place in places):
+def _hint(places: Mapping[str, str], mounts: Mapping[str, str]) -> str:
+    wanted, known = "", set()
+    for key, place in places.items():
+        parent, cut = os.path.dirname(place), len(mounts[key])
+        wanted = place[cut:]
         if _is_cgroup(parent):
-            siblings = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
-            return suggest(name, siblings, f"cgroup:{parent}/", usual)
-    return usual
+            known |= {entry.path[cut:] for entry in os.scandir(parent) if entry.is_dir()}
+    return suggest(
+        wanted, known, "cgroup:", "a path as in /proc/PID/cgroup, such as /system.slice/nginx.service"
+    )

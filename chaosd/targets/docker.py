@@ -80,15 +80,15 @@ def _inspect(word: str) -> dict[str, Any]:
             f"no container engine is running: no {' and no '.join(SOCKETS)}",
             hint="start it, or set DOCKER_HOST",
         )
-    answers = [(endpoint, _ask(endpoint, word)) for endpoint in endpoints]
-    found = [answer for _, answer in answers if "Id" in answer]
+    answers = [_ask(endpoint, word) for endpoint in endpoints]
+    found = {answer["Id"]: answer for answer in answers if "Id" in answer}
     if len(found) > 1:
         raise ChaosdError(f"Docker and Podman both have a container {word!r}", hint="set DOCKER_HOST")
     if not found:
-        names = [name for _, answer in answers for name in answer["known"]]
+        names = [name for answer in answers for name in answer["known"]]
         hint = suggest(word, names, "container:", "see: docker ps -a")
         raise ChaosdError(f"there is no container {word!r}", hint=hint)
-    return found[0]
+    return next(iter(found.values()))
 
 
 def _ask(endpoint: str, word: str) -> dict[str, Any]:
