@@ -26,9 +26,9 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from chaosd.kernel.netns import NetnsRef, inside
-from tests.host import world
+import world
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 TRIALS = int(os.environ.get("CHAOSD_BENCH_TRIALS", "200"))
 
 
