@@ -1,0 +1,1 @@
+"""Measurements of the target or host, one kind a file, and the thresholds that end a run."""
