@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -77,6 +78,10 @@ class Claim:
         remove_namespaces(settings)
 
     def _lock(self) -> int:
+        if os.geteuid() != 0:
+            raise DemoError("the demo makes network namespaces and must be started as root")
+        if not shutil.which("ip"):
+            raise DemoError("there is no ip command (package iproute2)")
         while True:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:

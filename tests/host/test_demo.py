@@ -217,6 +217,18 @@ def test_a_namespace_of_somebody_else_is_left_alone() -> None:
     assert gone(name)
 
 
+@pytest.mark.parametrize(("drop", "said"), [("root", "must be started as root"), ("ip", "no ip command")])
+def test_without_root_or_ip_it_says_so_in_one_line(drop: str, said: str) -> None:
+    lines = ["import os, sys", "from chaosd.demo.__main__ import main"]
+    lines += ["os.setuid(65534)" if drop == "root" else "os.environ['PATH'] = '/nowhere'"]
+    lines += ["sys.argv = ['demo', 'up', '--name', sys.argv[1]]", "sys.exit(main())"]
+    argv = [sys.executable, "-c", "\n".join(lines), f"{NAME}-i"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+    assert gone(f"{NAME}-i")
+
+
 def test_load_from_the_command_line_prints_seconds_and_a_summary(shared: Demo) -> None:
     argv = [sys.executable, "-m", "chaosd.demo", "load", "--seconds", "2", "--rate", "20"]
     argv += ["--netns", shared.client_netns, "--url", f"{shared.urls['booking']}/quote"]
