@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.faults._cgroup import limits, own, value
+from chaosd.faults._cgroup import limits, own
 from chaosd.faults.base import Fault, Mechanism, Planning
-from chaosd.kernel.cgroup import CPU_V1, CPU_V2, CgroupRef
+from chaosd.kernel.cgroup import CPU_V1, CPU_V2
+from chaosd.kernel.cgroup_plan import cpu_share
 from chaosd.kernel.edit import Edit
 from chaosd.targets.model import Target
 from chaosd.units import Duration, Percent
@@ -45,8 +46,8 @@ class CpuThrottle(Fault, frozen=True, kw_only=True):
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """One value on v2; quota and period on v1."""
-        had = _share(own(target, at, "cpu"))
-        if had <= self.percent.fraction:
+        ref = own(target, at, "cpu")
+        if ref is not None and (had := cpu_share(ref)) <= self.percent.fraction:
             raise ChaosdError(f"{target.spec} is already limited to {had:.0%} of a CPU", hint="ask for less")
         quota, period = str(self._quota), str(self._period)
         v1 = {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota}
@@ -66,10 +67,3 @@ class CpuThrottle(Fault, frozen=True, kw_only=True):
     @property
     def _quota(self) -> int:
         return round(self._period * self.percent.fraction)
-
-
-def _share(ref: CgroupRef | None) -> float:
-    quota, _, period = value(ref, "cpu.max").partition(" ")
-    if not quota:
-        quota, period = value(ref, "cpu.cfs_quota_us"), value(ref, "cpu.cfs_period_us")
-    return float("inf") if quota in ("", "max", "-1") else int(quota) / int(period)

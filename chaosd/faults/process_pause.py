@@ -10,8 +10,8 @@ import msgspec
 
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Mechanism, Planning
-from chaosd.kernel.cgroup import FREEZER, UNIFIED, CgroupRef, members
-from chaosd.kernel.cgroup_file import ControlFile, change
+from chaosd.kernel.cgroup import FREEZER
+from chaosd.kernel.cgroup_plan import freeze
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import Pause, family, stopped
 from chaosd.targets.model import Target
@@ -32,37 +32,18 @@ class ProcessPause(Fault, frozen=True, kw_only=True):
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """The freezer for a target that owns its cgroup, else one stop for its processes."""
-        if at.mechanism == "freezer" and (edit := _freeze(target)) is not None:
-            return [edit]
-        found = family(target.processes) if self.tree else list(target.processes)
-        if os.getpid() in [process.pid for process in found]:
+        found = family(target.processes) if self.tree else [p for p in target.processes if p.alive()]
+        pids = [process.pid for process in found]
+        if os.getpid() in pids:
             raise ChaosdError(f"{target.spec} holds chaosd itself", hint="aim at something else")
+        if at.mechanism == "freezer" and (edit := freeze(target.cgroups, pids)) is not None:
+            return [edit]
         already = tuple(process for process in found if stopped(process))
         if len(already) == len(found):
-            raise ChaosdError(f"{target.spec} is stopped already", hint="continue it first: kill -CONT")
+            said = "is stopped already" if found else "has no processes"
+            raise ChaosdError(f"{target.spec} {said}", hint="see: chaosd doctor")
         return [Pause(tuple(found), already, self.tree)]
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """How long."""
         return [f"{target.spec} does nothing for {at.duration:g}s; the kernel still takes connections for it"]
-
-
-def _freeze(target: Target) -> ControlFile | None:
-    for key, file, frozen in ((UNIFIED, "cgroup.freeze", "1"), ("freezer", "freezer.state", "FROZEN")):
-        ref = target.cgroups.get(key)
-        if ref is not None and _whole(ref, target):
-            return _checked(change(ref, file, frozen), target)
-    return None
-
-
-def _whole(ref: CgroupRef, target: Target) -> bool:
-    inside = set(members(ref.path))
-    return all(process.pid in inside for process in target.processes if process.alive())
-
-
-def _checked(edit: ControlFile, target: Target) -> ControlFile:
-    if os.getpid() in members(edit.cgroup.path):
-        raise ChaosdError(f"{target.spec} holds chaosd itself", hint="aim at something else")
-    if edit.before == edit.after:
-        raise ChaosdError(f"{target.spec} is frozen already", hint="thaw it first")
-    return edit

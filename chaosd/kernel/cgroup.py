@@ -188,40 +188,51 @@ def root(key: str) -> CgroupRef:
     return CgroupRef.at(hierarchies()[key])
 
 
-def _scratch(key: str) -> Verdict:
+def _scratch(key: str, file: str, mend: str) -> Verdict:
     path = f"{hierarchies()[key]}/{MARK}-probe-{os.getpid()}-{threading.get_ident()}"
     try:
         os.mkdir(path)
+        there = os.path.exists(f"{path}/{file}")
         os.rmdir(path)
     except OSError as error:
         said = errno.errorcode.get(error.errno or 0, str(error))
         return Verdict(False, f"mkdir in {hierarchies()[key]} answered {said}", "run as root on the host")
-    return Verdict(True)
+    return Verdict(True) if there else Verdict(False, f"a new cgroup has no {file}", mend)
 
 
-def _controller(name: str, key: str) -> Verdict:
+def _controller(name: str, key: str, file: str) -> Verdict:
     version = "v2" if key == UNIFIED else "v1"
     if home_of(name) != key:
         mend = f"needs CONFIG_CGROUPS with the {name} controller, bound to cgroup {version}"
         return Verdict(False, f"cgroup {version} has no {name} controller here", mend)
-    return _scratch(key)
+    # where the root has not enabled a v2 controller for its children, no file of it is there to look for
+    enabled = key != UNIFIED or name in read(root(key), "cgroup.subtree_control").split()
+    return _scratch(
+        key, file if enabled else "cgroup.procs", "needs CONFIG_CFS_BANDWIDTH" if name == "cpu" else ""
+    )
 
 
-def _usable(name: str, version: str) -> Capability:
+def _usable(name: str, version: str, file: str) -> Capability:
     key = UNIFIED if version == "v2" else name
-    return Capability(f"cgroup-{version}-{name}", lambda: _controller(name, key))
+    return Capability(f"cgroup-{version}-{name}", lambda: _controller(name, key, file))
 
 
-CPU_V2, CPU_V1 = _usable("cpu", "v2"), _usable("cpu", "v1")
-CPUSET_V2, CPUSET_V1 = _usable("cpuset", "v2"), _usable("cpuset", "v1")
-MEMORY_V2, MEMORY_V1 = _usable("memory", "v2"), _usable("memory", "v1")
-PIDS_V2, PIDS_V1 = _usable("pids", "v2"), _usable("pids", "v1")
+CPU_V2, CPU_V1 = _usable("cpu", "v2", "cpu.max"), _usable("cpu", "v1", "cpu.cfs_quota_us")
+CPUSET_V2, CPUSET_V1 = _usable("cpuset", "v2", "cpuset.cpus"), _usable("cpuset", "v1", "cpuset.cpus")
+MEMORY_V2, MEMORY_V1 = (
+    _usable("memory", "v2", "memory.high"),
+    _usable("memory", "v1", "memory.limit_in_bytes"),
+)
+PIDS_V2, PIDS_V1 = _usable("pids", "v2", "pids.max"), _usable("pids", "v1", "pids.max")
+
+
+FREEZERS = {UNIFIED: "cgroup.freeze", "freezer": "freezer.state"}
+"""The hierarchies that can freeze, best first, and the control file that does it."""
 
 
 @capability("freezer")
 def FREEZER() -> Verdict:  # noqa: N802 - a capability reads as a constant
     """Whether whole cgroups can be frozen: cgroup.freeze (v2, Linux 5.2) or the v1 freezer."""
-    keys = [key for key in (UNIFIED, "freezer") if key in hierarchies()]
-    if not keys:
-        return Verdict(False, "no cgroup hierarchy can freeze", "mount cgroup2")
-    return _scratch(keys[0])
+    tried = [_scratch(key, file, "needs Linux 5.2") for key, file in FREEZERS.items() if key in hierarchies()]
+    none = Verdict(False, "no cgroup hierarchy can freeze", "mount cgroup2")
+    return next((verdict for verdict in tried if verdict.ok), tried[-1] if tried else none)

@@ -8,7 +8,7 @@ import os
 import threading
 from typing import ClassVar
 
-from chaosd.errors import ChaosdError, ForeignStateError
+from chaosd.errors import ChaosdError, ForeignStateError, TargetLostError
 from chaosd.kernel.cgroup import CgroupRef, members, read, write
 from chaosd.kernel.edit import MARK, Edit, Evidence, Undo
 
@@ -73,9 +73,20 @@ def evidence_of(ref: CgroupRef, file: str, base: int = 0) -> Evidence:
     """What the kernel counted for one control file, less the ``base`` read before."""
     if file in _COUNTS_PROCESSES:
         found = len(members(ref.path))
-        return Evidence(found, found, unit="processes")
+        return Evidence(found, found if _in_force(ref, file) else 0, unit="processes")
     hits = max(counted(ref, file) - base, 0)
     return Evidence(hits, hits, unit=COUNTERS[file][2])
+
+
+def _in_force(ref: CgroupRef, file: str) -> bool:
+    where, word = {
+        "cgroup.freeze": ("cgroup.events", "frozen 1"),
+        "freezer.state": ("freezer.state", "FROZEN"),
+    }.get(file, ("cgroup.procs", ""))
+    try:
+        return word in read(ref, where)
+    except FileNotFoundError:
+        return False
 
 
 def counts(file: str) -> bool:
@@ -190,7 +201,10 @@ class ControlFile(Edit, frozen=True, tag="cgroup.file"):
 
     def apply(self) -> None:
         """Write the value, if the file still holds what it held when this was planned."""
-        now = self._now()
+        try:
+            now = self._now()
+        except FileNotFoundError:
+            raise TargetLostError(f"cgroup {self.cgroup.path} is gone, or has no {self.file}") from None
         if now != self._normal(self.before):
             raise ForeignStateError(
                 f"{self.cgroup.path}/{self.file} was changed to {now or 'nothing'} by somebody else",

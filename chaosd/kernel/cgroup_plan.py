@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel.cgroup import (
+    FREEZERS,
     UNIFIED,
     CgroupRef,
     hierarchies,
@@ -38,10 +39,13 @@ def in_place(cgroup: CgroupRef, key: str, controller: str, settings: dict[str, s
     """The edits that set values in a cgroup that the target owns.
 
     Raises:
-        ChaosdError: it has no such control file, and cannot be given it.
+        ChaosdError: it has no such control file and cannot be given it, or has the values already.
     """
     if key != UNIFIED or controller in read(cgroup, "cgroup.controllers").split():
-        return [change(cgroup, file, value) for file, value in settings.items()]
+        edits = [change(cgroup, file, value) for file, value in settings.items()]
+        if all(edit.before == edit.after for edit in edits):
+            raise ChaosdError(f"{cgroup.path} has these values already: {settings}", hint="ask for others")
+        return [edit for edit in edits if edit.before != edit.after]
     files = [
         ControlFile(cgroup, file, DEFAULTS[file], value_in(file, value)) for file, value in settings.items()
     ]
@@ -75,6 +79,34 @@ def enclose(
         for home, group in homes.items()
         for edit in _enclose(home, group, key, controller, name, settings)
     ]
+
+
+def freeze(cgroups: Mapping[str, CgroupRef], pids: Collection[int]) -> ControlFile | None:
+    """The edit that freezes the cgroup that a target owns; None where none can, or some pids are outside.
+
+    Raises:
+        ChaosdError: it is frozen already.
+    """
+    for key, file in FREEZERS.items():
+        if key in cgroups and {*pids} <= {*members(cgroups[key].path)}:
+            edit = change(cgroups[key], file, {"cgroup.freeze": "1"}.get(file, "FROZEN"))
+            if edit.before == edit.after:
+                raise ChaosdError(f"{edit.cgroup.path} is frozen already", hint="thaw it first")
+            return edit
+    return None
+
+
+def cpu_share(ref: CgroupRef) -> float:
+    """How many CPUs' time a cgroup's own limit leaves it; infinite where none is set."""
+    for file in ("cpu.max", "cpu.cfs_quota_us"):
+        try:
+            quota, _, period = read(ref, file).partition(" ")
+            if quota in ("max", "-1"):
+                break
+            return int(quota) / int(period or read(ref, "cpu.cfs_period_us"))
+        except FileNotFoundError:
+            continue
+    return float("inf")
 
 
 def _enclose(

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from world import python
 
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import cgroup
@@ -21,7 +22,6 @@ from chaosd.kernel.cgroup_group import dissolve
 from chaosd.kernel.edit import Edit, Undo, from_data, to_data
 from chaosd.kernel.process import ProcessRef
 from chaosd.targets.model import Target
-from tests.host.world import python
 
 RUN = f"{os.getpid() % 0xFFFFFF:06x}"
 _serial = count()

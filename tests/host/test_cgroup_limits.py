@@ -7,20 +7,29 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from resources import (
+    BUSY,
+    applied,
+    bare,
+    enter,
+    group,
+    owner,
+    place,
+    plan,
+    share,
+)  # fmt: skip
+from world import python, spawn, until
 
 from chaosd.errors import ChaosdError
 from chaosd.faults.cpu_pin import CpuPin
 from chaosd.faults.cpu_throttle import CpuShare, CpuThrottle
 from chaosd.faults.memory_limit import MemoryLimit
 from chaosd.faults.pids_limit import PidsLimit
-from chaosd.kernel.cgroup import UNIFIED, CgroupRef
+from chaosd.kernel.cgroup import UNIFIED, home_of, root
 from chaosd.kernel.edit import Edit, Evidence
-from chaosd.kernel.process import family
+from chaosd.kernel.process import ProcessRef, family
+from chaosd.targets.model import Target
 from chaosd.units import Duration, Percent, Size
-from tests.host.resources import (
-    BUSY, applied, bare, enter, group, owner, place, plan, share,
-)  # fmt: skip
-from tests.host.world import python, spawn, until
 
 FORKER = """
 import os, sys, time
@@ -68,9 +77,9 @@ def test_throttle_of_a_bare_process_in_a_child_of_its_own_cgroup() -> None:
     """Only the process is slowed, below the cgroup it was in, with a child born meanwhile; all go back."""
     code = "import os\nos.fork()\nwhile True: pass"
     with group("cpu") as (key, ref), spawn(python(code)) as one, spawn(python(BUSY)) as other:
-        for process in (one, other):
-            enter(process.pid, ref)
         until(lambda: len(family(bare(one.pid).processes)) == 2, "no child")
+        for member in (*family(bare(one.pid).processes), ProcessRef.of(other.pid)):
+            enter(member.pid, ref)
         edits = plan(CpuThrottle(percent=CpuShare(10)), bare(one.pid))
         with applied(edits, elsewhere=True):
             assert place(one.pid, key).startswith(f"{ref.path}/chaosd-")
@@ -121,10 +130,23 @@ def test_pin_of_a_bare_process() -> None:
         assert place(one.pid, key) == ref.path
 
 
+def tell(process: subprocess.Popen[str], word: object = "") -> None:
+    assert process.stdin
+    process.stdin.write(f"{word}\n")
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def say(process: subprocess.Popen[str], word: object = "") -> str:
+    tell(process, word)
+    return answer(process)
+
+
 def _forks(process: subprocess.Popen[str]) -> int:
-    assert process.stdin and process.stdout
-    process.stdin.write("\n")
-    return int(process.stdout.readline())
+    return int(say(process))
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -148,15 +170,13 @@ def test_memory_above_the_limit_waits_and_goes_on_after() -> None:
     """Above a soft limit the target is held up, not killed; when the limit is gone it goes on."""
     with group("memory") as (key, ref), spawn(python(EATER)) as process:
         enter(process.pid, ref)
-        assert process.stdin and process.stdout
-        process.stdin.write("8\n")
-        assert process.stdout.readline() == "8\n"
+        assert say(process, 8) == "8"
         with applied(edits := plan(MemoryLimit(size=Size(32 * 2**20)), owner(key, ref)), elsewhere=True):
-            process.stdin.write("64\n")
+            tell(process, 64)
             until(lambda: evidence(edits).injected > 10, "the limit is not hit")
             assert process.poll() is None
             assert evidence(edits).unit == "limit hits"
-        assert process.stdout.readline() == "72\n"
+        assert answer(process) == "72"
 
 
 def test_hard_memory_limit_of_a_bare_process_kills_it_alone() -> None:
@@ -166,22 +186,18 @@ def test_hard_memory_limit_of_a_bare_process_kills_it_alone() -> None:
             for one in (process, other):
                 enter(one.pid, ref)
         with applied(edits := plan(MemoryLimit(size=Size(24 * 2**20), hard=True), bare(process.pid))):
-            assert process.stdin and other.stdin and other.stdout
-            process.stdin.write("64\n")
+            tell(process, 64)
             until(lambda: process.poll() is not None, "it is not killed")
             assert process.returncode == -9
             assert evidence(edits).injected > 0
-            other.stdin.write("64\n")
-            assert other.stdout.readline() == "64\n"
+            assert say(other, 64) == "64"
 
 
 def test_memory_percent_of_what_is_used() -> None:
     """A percentage is of what the target uses now, in whole pages."""
     with group("memory") as (key, ref), spawn(python(EATER)) as process:
         enter(process.pid, ref)
-        assert process.stdin and process.stdout
-        process.stdin.write("40\n")
-        process.stdout.readline()
+        say(process, 40)
         file = "memory.current" if key == UNIFIED else "memory.usage_in_bytes"
         edits = plan(MemoryLimit(percent=Percent(50)), owner(key, ref))
         if Path(ref.path, file).exists():
@@ -197,9 +213,7 @@ def test_a_limit_that_cannot_be_reached_is_refused_and_nothing_is_left() -> None
         if key == UNIFIED:
             pytest.skip("v2 sets any limit")
         enter(process.pid, ref)
-        assert process.stdin and process.stdout
-        process.stdin.write("40\n")
-        process.stdout.readline()
+        say(process, 40)
         before = Path(ref.path, "memory.limit_in_bytes").read_text("ascii")
         edits = plan(MemoryLimit(size=Size(2**20)), owner(key, ref))
         with pytest.raises(ChaosdError, match=r"Device or resource busy|reclaim"), applied(edits):
@@ -207,12 +221,12 @@ def test_a_limit_that_cannot_be_reached_is_refused_and_nothing_is_left() -> None
         assert Path(ref.path, "memory.limit_in_bytes").read_text("ascii") == before
 
 
-def test_a_root_cgroup_takes_no_limit() -> None:
-    """The plan says so rather than failing half-way."""
-    with group("memory") as (key, _):
-        from chaosd.kernel.cgroup import root
-
-        top = root(key)
-        if key == UNIFIED:
-            with pytest.raises(ChaosdError, match="root|has no"):
-                plan(MemoryLimit(size=Size(2**30)), owner(key, CgroupRef.at(top.path)))
+@pytest.mark.parametrize("fault", [CpuThrottle(percent=CpuShare(50)), MemoryLimit(size=Size(2**30))])
+def test_a_root_cgroup_takes_no_limit(fault: CpuThrottle | MemoryLimit) -> None:
+    """The plan, or the kernel, says so, and nothing is changed."""
+    key = home_of(fault.name.partition(".")[0])
+    if key is None:
+        pytest.skip("no such controller here")
+    target = Target("cgroup:/", cgroups={key: root(key)})
+    with pytest.raises(ChaosdError, match=r"root|has no|does not take"):
+        plan(fault, target)[0].apply()
