@@ -1,0 +1,104 @@
+"""The gate: the eBPF program that picks the packets which get a fault (probes/gate.bpf.c)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Literal
+
+from chaosd.errors import ChaosdError
+from chaosd.kernel import bpf, match
+from chaosd.kernel.edit import Edit, Evidence, Undo
+from chaosd.kernel.netns import NetnsRef
+
+Act = Literal["drop", "queue", "double"]
+"""What happens to a chosen packet: dropped, handed to the filter's action, or sent twice."""
+
+Program = Literal["chaosd_out", "chaosd_in", "chaosd_loop_out", "chaosd_loop_in"]
+"""Where a gate stands: leaving or entering an interface, or one of the two directions of ``lo``."""
+
+_ACTS: dict[Act, int] = {"drop": 0, "queue": 1, "double": 2}
+_TAG = 0x4000
+_FAULTS = 64
+
+
+class Gate(Edit, frozen=True, tag="bpf.gate"):
+    """A loaded gate; ``tc.Hook`` puts it on interfaces. It is gone with the process that loaded it.
+
+    Args:
+        run, index: as in Planning; the index is below 64.
+        netns: where its hooks are.
+        act: what is done to the chosen packets.
+        filters, rule: which packets.
+        tagging: slot of the ``sockets.Tagging`` whose sockets alone are meant; empty for all.
+    """
+
+    run: str
+    index: int
+    netns: NetnsRef
+    act: Act
+    filters: match.Filters
+    rule: match.Rule
+    tagging: str = ""
+
+    @property
+    def slot(self) -> str:
+        """Its own name; a gate takes nothing from anybody."""
+        return f"bpf.gate:{self.run}:{self.index}"
+
+    @property
+    def rank(self) -> int:
+        """Its turn, 0 to 127: what drops or doubles comes before what queues."""
+        return self.index + (_FAULTS if self.act == "queue" else 0)
+
+    @property
+    def mark(self) -> int:
+        """What it leaves in tc_index, so that no gate up to its turn takes the packet once more."""
+        return _TAG | (self.netns.inode % 64) << 8 | self.rank
+
+    def describe(self) -> str:
+        """One line: which packets it picks."""
+        who = " of the target's sockets" if self.tagging else ""
+        return f"load a gate for {self.filters}{who}"
+
+    def apply(self) -> None:
+        """Load the programs and fill their maps (``UnsupportedError`` as the kernel says)."""
+        share = {}
+        if self.tagging:
+            share = {"tagged": _tagged(self.tagging)}
+        config = self.rule.pack() + self.filters.pack()
+        config += struct.pack("=HBBI", self.mark, _ACTS[self.act], bool(self.tagging), 0)
+        probe = bpf.Object("gate", config, share=share)
+        bpf.live[self.slot] = probe
+        self.filters.fill(probe)
+
+    def revert(self) -> Undo:
+        """Unload; from another process there is nothing to do."""
+        return Undo.DONE if bpf.close(self.slot) else Undo.GONE
+
+    def present(self) -> bool:
+        """Whether this process has it loaded."""
+        return self.slot in bpf.live
+
+    def renew(self, until: float) -> None:
+        """Move the deadline of all programs of this process."""
+        bpf.renew(until)
+
+    def evidence(self) -> Evidence | None:
+        """Packets matched, hit and spared; None in a process that did not load it."""
+        probe = bpf.live.get(self.slot)
+        return match.evidence(probe.map("counts"), "packets") if isinstance(probe, bpf.Object) else None
+
+
+def program(slot: str, name: Program) -> int:
+    """The descriptor of a program of the gate in a slot (``ChaosdError`` if it is not loaded)."""
+    probe = bpf.live.get(slot)
+    if not isinstance(probe, bpf.Object):
+        raise ChaosdError(f"{slot} is not loaded in this process")
+    return probe.program(name)
+
+
+def _tagged(slot: str) -> int:
+    held = bpf.live.get(slot)
+    if not isinstance(held, bpf.Held):
+        raise ChaosdError(f"{slot} is not loaded in this process")
+    return next(part for part in held.parts if isinstance(part, bpf.Object)).map("tagged").fd

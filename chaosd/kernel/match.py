@@ -1,0 +1,129 @@
+"""The filters and the chance of a network fault, and their layout in probes/include/{match,rule}.h."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+import msgspec
+
+from chaosd.kernel.bpf import Map, Object
+from chaosd.kernel.edit import Evidence
+
+PROTOCOLS = {
+    "tcp": (6, 6),
+    "udp": (17, 17),
+    "icmp": (1, 58),
+    "sctp": (132, 132),
+    "dccp": (33, 33),
+    "udplite": (136, 136),
+    "gre": (47, 47),
+    "esp": (50, 50),
+}
+"""By name: the protocol number in IPv4 and in IPv6; "icmp" is either family's."""
+
+_FAR, _NEAR = 0, 1
+_CERTAIN = 1 << 32
+_COUNTS = ("matched", "injected", "probability", "budget", "lease")
+
+Ports = tuple[tuple[int, int], ...]
+"""Ranges of ports, both ends included."""
+
+
+class Filters(msgspec.Struct, frozen=True):
+    """Which traffic is meant; an empty field lets everything through.
+
+    Args:
+        ports: of the far end as the target sees it.
+        source_ports: the target's own.
+        cidrs, exclude: networks of the far end, IPv4 and IPv6.
+        protocol: one of ``PROTOCOLS``.
+    """
+
+    ports: Ports = ()
+    source_ports: Ports = ()
+    cidrs: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    protocol: str = ""
+
+    def pack(self) -> bytes:
+        """As struct filters."""
+        v4, v6 = PROTOCOLS[self.protocol] if self.protocol else (0, 0)
+        wants = (self.ports, self.source_ports, self.cidrs, self.exclude)
+        return struct.pack("=8B", v4, v6, *(bool(want) for want in wants), 0, 0)
+
+    def fill(self, probe: Object) -> None:
+        """Put ports and networks into the maps of a loaded probe."""
+        ports = probe.map("ports")
+        for side, ranges in ((_FAR, self.ports), (_NEAR, self.source_ports)):
+            for first, last in ranges:
+                for port in range(first, last + 1):
+                    ports.update(struct.pack("=HH", side, port), b"\1")
+        for name in ("cidrs", "exclude"):
+            trie = probe.map(name)
+            for text in getattr(self, name):
+                trie.update(_prefix(ip_network(text, strict=False)), b"\1")
+
+    def __str__(self) -> str:
+        said = [self.protocol] if self.protocol else []
+        said += [f"port {_spell(self.ports)}"] if self.ports else []
+        said += [f"own port {_spell(self.source_ports)}"] if self.source_ports else []
+        said += [f"peers in {', '.join(self.cidrs)}"] if self.cidrs else []
+        said += [f"but not {', '.join(self.exclude)}"] if self.exclude else []
+        return ", ".join(said) or "everything"
+
+
+def _spell(ranges: Ports) -> str:
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def _prefix(network: IPv4Network | IPv6Network) -> bytes:
+    if isinstance(network, IPv4Network):
+        mapped = b"\0" * 10 + b"\xff\xff" + network.network_address.packed
+        return struct.pack("=I", 96 + network.prefixlen) + mapped
+    return struct.pack("=I", network.prefixlen) + network.network_address.packed
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Which matched events get the fault, decided by a seeded chain of a good and a bad state.
+
+    Args:
+        seed: the same seed decides the same for the n-th event, or for the same flow.
+        worsen, mend: chance, before each event, to go from good to bad and back (0 to 1).
+        good, bad: chance of the fault in either state.
+        by_flow: decide once for each flow, by ``worsen`` alone.
+        budget: stop after so many; 0 for no limit.
+    """
+
+    seed: int
+    worsen: float = 1.0
+    mend: float = 0.0
+    good: float = 0.0
+    bad: float = 1.0
+    by_flow: bool = False
+    budget: int = 0
+
+    @classmethod
+    def chance(
+        cls, seed: int, share: float, *, correlation: float = 0.0, by_flow: bool = False, budget: int = 0
+    ) -> Rule:
+        """A share (0 to 1) of events; ``correlation`` is that of each decision with the one before.
+
+        The share stays exact: worsen = p(1-c) and mend = (1-p)(1-c) have p as their equilibrium
+        and c as their autocorrelation. (netem's own correlation loses more or less than asked.)
+        """
+        worsen = share if by_flow else share * (1 - correlation)
+        mend = (1 - share) * (1 - correlation)
+        return cls(seed, worsen, mend, by_flow=by_flow, budget=budget)
+
+    def pack(self) -> bytes:
+        """As struct rule."""
+        chances = (round(c * _CERTAIN) for c in (self.worsen, self.mend, self.good, self.bad))
+        return struct.pack("=6Q2I", self.seed % (1 << 64), self.budget, *chances, self.by_flow, 0)
+
+
+def evidence(counts: Map, unit: str) -> Evidence:
+    """What a probe with this rule has counted."""
+    totals = {name: counts.total(index) for index, name in enumerate(_COUNTS)}
+    matched, injected = totals.pop("matched"), totals.pop("injected")
+    return Evidence(matched, injected, {why: n for why, n in totals.items() if n}, unit)

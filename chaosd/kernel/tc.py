@@ -1,0 +1,236 @@
+"""Traffic control through netlink: clsact, our own ifb devices, and filters that hang gates on interfaces.
+
+Nothing that stands is replaced. A filter of ours is told from a stranger's by priority, handle
+and the name of its program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chaosd.errors import ChaosdError, ForeignStateError
+from chaosd.kernel import netlink
+from chaosd.kernel.edit import Edit, Undo
+from chaosd.kernel.gate import Program
+from chaosd.kernel.gate import program as loaded
+from chaosd.kernel.netlink import EGRESS, HANDLE, INGRESS, Rtnl, asking, gone_or_raise, rtnl
+from chaosd.kernel.netns import DeviceRef, NetnsRef
+
+CLSACT_MEND = "needs CONFIG_NET_SCH_INGRESS (module sch_ingress)"
+FILTER_MEND = "needs CONFIG_NET_CLS_BPF and CONFIG_NET_ACT_MIRRED (modules cls_bpf, act_mirred)"
+IFB_MEND = "needs CONFIG_IFB (module ifb; on Fedora and RHEL in kernel-modules-extra)"
+
+_FIRST_PRIO = 0xC4  # and the 127 after it
+_ALL_PROTOCOLS = 3  # ETH_P_ALL, in host order as pyroute2 wants it
+
+
+class Clsact(Edit, frozen=True, tag="tc.clsact"):
+    """A clsact qdisc on a device that had none; it changes nothing by itself.
+
+    Several faults plan the very same edit, which is then done once.
+    """
+
+    device: DeviceRef
+
+    @property
+    def slot(self) -> str:
+        """The device's place for clsact."""
+        return f"tc.clsact:{self.device.netns.inode}:{self.device.ifindex}"
+
+    def describe(self) -> str:
+        """One line: the device."""
+        return f"add clsact to {self.device.name}"
+
+    def apply(self) -> None:
+        """Add it.
+
+        Raises:
+            ForeignStateError: somebody has added one since the plan was made.
+        """
+        with asking(f"clsact on {self.device.name}", CLSACT_MEND), rtnl(self.device.netns) as ip:
+            if standing := netlink.hook_qdisc(ip, self.device.ifindex):
+                raise ForeignStateError(f"{self.device.name} has got a {standing} qdisc meanwhile")
+            ip.tc("add", "clsact", self.device.ifindex)
+
+    def revert(self) -> Undo:
+        """Remove it, unless filters of strangers live on it by now.
+
+        Raises:
+            ChaosdError: filters of ours are still on it.
+        """
+        try:
+            with rtnl(self.device.netns) as ip:
+                return self._remove(ip)
+        except OSError as error:
+            return gone_or_raise(error)
+
+    def _remove(self, ip: Rtnl) -> Undo:
+        if netlink.hook_qdisc(ip, self.device.ifindex) != "clsact":
+            return Undo.GONE
+        left = list(netlink.filters(ip, self.device.ifindex))
+        if any(not found.ours for found in left):
+            return Undo.FOREIGN
+        if left:
+            raise ChaosdError(f"clsact of {self.device.name} still holds filters of chaosd")
+        ip.tc("del", "clsact", self.device.ifindex)
+        return Undo.DONE
+
+    def present(self) -> bool:
+        """Whether the device has clsact."""
+        try:
+            with rtnl(self.device.netns) as ip:
+                return netlink.hook_qdisc(ip, self.device.ifindex) == "clsact"
+        except OSError as error:
+            return gone_or_raise(error) is not Undo.GONE
+
+    def surroundings(self) -> dict[str, str]:
+        """Every link, qdisc and filter of the namespace."""
+        return netlink.surroundings(self.device.netns)
+
+
+class Ifb(Edit, frozen=True, tag="tc.ifb"):
+    """A device of our own that takes packets from a filter and puts them back behind it."""
+
+    netns: NetnsRef
+    name: str
+
+    @property
+    def slot(self) -> str:
+        """The name in its namespace."""
+        return f"link:{self.netns.inode}:{self.name}"
+
+    def describe(self) -> str:
+        """One line: the name."""
+        return f"create ifb device {self.name}"
+
+    def apply(self) -> None:
+        """Create it and set it up (``UnsupportedError`` where there is no ifb)."""
+        with asking(f"ifb device {self.name}", IFB_MEND), rtnl(self.netns) as ip:
+            ip.link("add", kind="ifb", ifname=self.name)
+            with open(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6", "w", encoding="ascii") as file:
+                file.write("1")  # no address and no chatter of its own
+            ip.link("set", index=netlink.index_of(ip, self.name), state="up")
+
+    def revert(self) -> Undo:
+        """Delete it; a device of this name that is no ifb is a stranger's."""
+        try:
+            with rtnl(self.netns) as ip:
+                kind = netlink.kind_of(ip, self.name)
+                if kind == "ifb":
+                    ip.link("del", index=netlink.index_of(ip, self.name))
+                return {"ifb": Undo.DONE, None: Undo.GONE}.get(kind, Undo.FOREIGN)
+        except OSError as error:
+            return gone_or_raise(error)
+
+    def present(self) -> bool:
+        """Whether there is an ifb device of this name."""
+        try:
+            with rtnl(self.netns) as ip:
+                return netlink.kind_of(ip, self.name) == "ifb"
+        except FileNotFoundError:
+            return False
+
+
+class Hook(Edit, frozen=True, tag="tc.hook"):
+    """A filter on an interface that asks a gate about each packet.
+
+    Args:
+        device: where.
+        gate: the loaded gate (its slot and rank are what counts).
+        program: which of its programs; this also says which side of the interface.
+        redirect: our own device that the chosen packets are sent to; empty where the gate
+            itself does all there is to do.
+    """
+
+    device: DeviceRef
+    gate: str
+    run: str
+    rank: int
+    program: Program
+    redirect: str = ""
+
+    @property
+    def slot(self) -> str:
+        """Parent, priority and handle on the device."""
+        at = f"{self.device.netns.inode}:{self.device.ifindex}"
+        return f"tc.filter:{at}:{self.parent:x}:{self.prio}:{self.handle:x}"
+
+    @property
+    def parent(self) -> int:
+        """The side of clsact; on lo everything is met when it leaves."""
+        return INGRESS if self.program == "chaosd_in" else EGRESS
+
+    @property
+    def prio(self) -> int:
+        """In the order of ranks, before any filter that other tools put there by default."""
+        return _FIRST_PRIO + self.rank
+
+    @property
+    def handle(self) -> int:
+        """In our own range, different for every run and for the two programs that share lo."""
+        return (HANDLE + (self.program == "chaosd_loop_in")) << 24 | int(self.run, 16)
+
+    def describe(self) -> str:
+        """One line: device, side and what happens."""
+        side = "ingress" if self.parent == INGRESS else "egress"
+        then = f", redirecting to {self.redirect}" if self.redirect else ""
+        return f"filter on {self.device.name} {side}{then}"
+
+    def apply(self) -> None:
+        """Add the filter (``UnsupportedError`` as the kernel says)."""
+        fd = loaded(self.gate, self.program)
+        with asking(f"filter on {self.device.name}", FILTER_MEND), rtnl(self.device.netns) as ip:
+            ip.tc(
+                "add-filter",
+                "bpf",
+                self.device.ifindex,
+                self.handle,
+                parent=self.parent,
+                prio=self.prio,
+                protocol=_ALL_PROTOCOLS,
+                fd=fd,
+                name=f"{self.program}:{self.run}",
+                **self._action(ip),
+            )
+
+    def _action(self, ip: Rtnl) -> dict[str, Any]:
+        if not self.redirect:
+            return {"direct_action": True}
+        target = netlink.index_of(ip, self.redirect)
+        # not bpf_redirect(): ifb needs skb_iif, which only mirred sets
+        return {"action": {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": target}}
+
+    def revert(self) -> Undo:
+        """Remove the filter; one at its place with another program is a stranger's."""
+        try:
+            with rtnl(self.device.netns) as ip:
+                found = self._found(ip)
+                if found is None or not found.ours:
+                    return Undo.FOREIGN if found else Undo.GONE
+                place = {"parent": self.parent, "prio": self.prio, "protocol": _ALL_PROTOCOLS}
+                ip.tc("del-filter", "bpf", self.device.ifindex, self.handle, **place)
+                return Undo.DONE
+        except OSError as error:
+            return gone_or_raise(error)
+
+    def _found(self, ip: Rtnl) -> netlink.Filter | None:
+        place = (self.parent, self.prio, self.handle)
+        on_device = netlink.filters(ip, self.device.ifindex)
+        return next((f for f in on_device if (f.parent, f.prio, f.handle) == place), None)
+
+    def present(self) -> bool:
+        """Whether our filter is there."""
+        try:
+            with rtnl(self.device.netns) as ip:
+                found = self._found(ip)
+                return found is not None and found.ours
+        except OSError as error:
+            return gone_or_raise(error) is not Undo.GONE
+
+    def lost(self) -> str:
+        """The interface or the filter has been taken away."""
+        return "" if self.present() else f"the filter on {self.device.name} is gone"
+
+    def surroundings(self) -> dict[str, str]:
+        """Every link, qdisc, class and filter of the namespace."""
+        return netlink.surroundings(self.device.netns)

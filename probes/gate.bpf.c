@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* The gate on an interface: which packets get the fault. Drops and doubles them itself; for what
+ * needs a queue it only says "match", and the filter's action takes the packet there. */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include "lease.h"
+#include "match.h"
+#include "packet.h"
+#include "rule.h"
+#include "tagged.h"
+
+enum { ACT_DROP, ACT_MATCH, ACT_DOUBLE };
+
+struct gate {
+	struct rule rule;
+	struct filters filters;
+	__u16 tag; /* 0x4000 | netns hash << 8 | rank of this gate; left in tc_index of what matched */
+	__u8 act;
+	__u8 only_tagged; /* sockets of the target; otherwise all traffic */
+	__u32 pad;
+};
+
+const volatile struct gate gate SEC(".rodata.config");
+
+/* A packet passes several of our gates, and the same one again after a queue or on a stacked device. */
+static __always_inline bool seen(const struct __sk_buff *skb)
+{
+	return (skb->tc_index & 0xff00) == (gate.tag & 0xff00) && (skb->tc_index & 0xff) >= (gate.tag & 0xff);
+}
+
+static __always_inline bool is_tagged(struct bpf_sock *sk)
+{
+	struct bpf_sock *full = bpf_sk_fullsock(sk);
+
+	if (full)
+		return bpf_sk_storage_get(&tagged, full, 0, 0);
+	full = bpf_get_listener_sock(sk); /* a handshake is not a whole socket yet */
+	return full && bpf_sk_storage_get(&tagged, full, 0, 0);
+}
+
+static __always_inline struct bpf_sock *look(struct __sk_buff *skb, const struct packet *packet,
+					     struct bpf_sock_tuple *tuple, __u32 size)
+{
+	if (packet->protocol == IPPROTO_TCP)
+		return bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	return bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+}
+
+static __always_inline bool lookup(struct __sk_buff *skb, const struct packet *packet,
+				   const struct endpoint *near, const struct endpoint *far)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	bool found;
+
+	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
+		return false;
+	if (packet->v4) {
+		tuple.ipv4.saddr = far->address.s6_addr32[3];
+		tuple.ipv4.daddr = near->address.s6_addr32[3];
+		tuple.ipv4.sport = bpf_htons(far->port);
+		tuple.ipv4.dport = bpf_htons(near->port);
+		sk = look(skb, packet, &tuple, sizeof(tuple.ipv4));
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &far->address, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, &near->address, 16);
+		tuple.ipv6.sport = bpf_htons(far->port);
+		tuple.ipv6.dport = bpf_htons(near->port);
+		sk = look(skb, packet, &tuple, sizeof(tuple.ipv6));
+	}
+	if (!sk)
+		return false;
+	found = is_tagged(sk);
+	bpf_sk_release(sk);
+	return found;
+}
+
+static __always_inline bool leaves_target(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct bpf_sock *sk;
+
+	if (!gate.only_tagged)
+		return true;
+	sk = skb->sk;
+	return sk ? is_tagged(sk) : lookup(skb, packet, &packet->from, &packet->to);
+}
+
+static __always_inline bool enters_target(struct __sk_buff *skb, const struct packet *packet)
+{
+	return !gate.only_tagged || lookup(skb, packet, &packet->to, &packet->from);
+}
+
+static __always_inline bool wanted(const struct packet *packet, const struct endpoint *near,
+				   const struct endpoint *far)
+{
+	const volatile struct filters *want = &gate.filters;
+
+	if (!protocol_matches(want, packet->protocol, packet->v4))
+		return false;
+	if (want->has_far_ports && !(packet->has_ports && port_in(FAR_PORT, far->port)))
+		return false;
+	if (want->has_near_ports && !(packet->has_ports && port_in(NEAR_PORT, near->port)))
+		return false;
+	return address_matches(want, &far->address);
+}
+
+static __always_inline int verdict(struct __sk_buff *skb, const struct packet *packet, bool ingress)
+{
+	bool leased = lease_holds();
+	int pass = gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;
+
+	if (leased)
+		skb->tc_index = gate.tag;
+	if (!strikes(&gate.rule, leased, flow_of(packet)))
+		return pass;
+	if (gate.act == ACT_MATCH)
+		return 1;
+	if (gate.act == ACT_DROP)
+		return TC_ACT_STOLEN; /* silent; TC_ACT_SHOT would tell a local TCP at once */
+	bpf_clone_redirect(skb, skb->ifindex, ingress ? BPF_F_INGRESS : 0);
+	return pass;
+}
+
+static __always_inline bool out(struct __sk_buff *skb, const struct packet *packet)
+{
+	return wanted(packet, &packet->from, &packet->to) && leaves_target(skb, packet);
+}
+
+static __always_inline bool in(struct __sk_buff *skb, const struct packet *packet)
+{
+	return wanted(packet, &packet->to, &packet->from) && enters_target(skb, packet);
+}
+
+#define GATE(name, condition, ingress)                                      \
+	SEC("tc") int name(struct __sk_buff *skb)                           \
+	{                                                                   \
+		struct packet packet = {};                                  \
+                                                                            \
+		if (seen(skb) || !parse(skb, &packet) || !(condition))      \
+			return gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;   \
+		return verdict(skb, &packet, ingress);                      \
+	}
+
+GATE(chaosd_out, out(skb, &packet), false)
+GATE(chaosd_in, in(skb, &packet), true)
+
+/* On lo each packet of both directions leaves. What could be either counts as sent by the initiator. */
+GATE(chaosd_loop_out, out(skb, &packet) && (initiates(&packet) || !in(skb, &packet)), false)
+GATE(chaosd_loop_in, in(skb, &packet) && (!initiates(&packet) || !out(skb, &packet)), false)
+
+char _license[] SEC("license") = "Dual MIT/GPL";
