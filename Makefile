@@ -1,0 +1,49 @@
+# Everything below sets itself up on a Debian 12 host (tests/setup.sh); docs/testing.md tells more.
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+SCRIPTS := $(shell git ls-files '*.sh' .ci/run)
+PROBES := $(wildcard probes/*.bpf.c probes/include/*.h)
+
+.PHONY: help setup test test-vm demo check probes bench clean
+help:
+	@echo "make demo      a guided tour: start the booking service, break it, watch it come back"
+	@echo "make test      unit tests, and host tests on this kernel"
+	@echo "make test-vm   host and crash tests on Debian's 6.1 and 6.12 kernels and one with override"
+	@echo "make check     formatting, linters, types, unit tests"
+	@echo "make bench     figures: what an injection costs"
+	@echo "make probes    compile the eBPF programs"
+	@echo "make clean     remove what was built; the cache outside of the tree stays"
+
+setup:
+	@tests/setup.sh test
+
+test: setup
+	@mkdir -p build
+	$(PYTEST) tests/unit tests/host tests/crash --junitxml=build/host.xml $(ARGS)
+
+test-vm:
+	@tests/setup.sh vm
+	$(PYTHON) tests/vm/run.py $(ARGS)
+
+demo:
+	@tests/setup.sh demo
+	$(PYTHON) -m chaosd.demo up
+
+check: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	shellcheck $(SCRIPTS)
+	clang-format --dry-run -Werror $(PROBES)
+	$(PYTEST) tests/unit -q
+
+bench: setup
+	for bench in tests/bench/bench_*.py; do PYTHONPATH=.:tests/host $(PYTHON) $$bench $(ARGS) || exit 1; done
+
+probes:
+	$(MAKE) -C probes
+
+clean:
+	$(MAKE) -C probes clean
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find chaosd tests -name __pycache__ -prune -exec rm -rf {} +

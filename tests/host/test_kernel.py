@@ -1,0 +1,68 @@
+"""The kernel under test is the one that the other tests take it for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from pathlib import Path
+
+import pytest
+from pyroute2 import IPRoute, NetlinkError
+
+import chaosd.kernel
+from chaosd.kernel.capability import Capability
+from chaosd.kernel.netns import inside
+from tests.host import world
+
+
+def _capabilities() -> dict[str, Capability]:
+    found = {}
+    for entry in pkgutil.iter_modules(chaosd.kernel.__path__):
+        module = importlib.import_module(f"chaosd.kernel.{entry.name}")
+        found |= {value.name: value for value in vars(module).values() if isinstance(value, Capability)}
+    return found
+
+
+_REQUIRED = [name for name in os.environ.get("CHAOSD_REQUIRE", "").split(",") if name]
+
+
+@pytest.mark.parametrize("name", _REQUIRED)
+def test_what_is_required_is_known_and_holds(name: str) -> None:
+    """Without this a misspelled name in CHAOSD_REQUIRE would require nothing."""
+    known = _capabilities()
+    assert name in known, f"CHAOSD_REQUIRE names {name}; there are {sorted(known)}"
+    assert known[name]().ok, known[name]().reason
+
+
+def test_every_capability_answers_and_says_why_not() -> None:
+    """No attempt may raise: doctor shows all of them on any kernel."""
+    for name, capability in _capabilities().items():
+        verdict = capability()
+        assert verdict.ok or verdict.reason, f"{name} is missing and does not say why"
+
+
+def test_netem_delays_in_a_scratch_namespace() -> None:
+    """The kernel itself can do what a delay is built on, apart from any code of ours."""
+    with world.netns() as ns, inside(ns), IPRoute() as ip:
+        try:
+            ip.tc("add", "netem", 1, "1:", delay=100_000)
+        except NetlinkError as error:
+            _absent("netem", str(error))
+        assert [qdisc.get_attr("TCA_KIND") for qdisc in ip.get_qdiscs(index=1)] == ["netem"]
+
+
+def test_cgroup_v2_has_its_controllers() -> None:
+    """A cgroup made by a test can be limited."""
+    controllers = (world.cgroup_root() / "cgroup.subtree_control").read_text("ascii").split()
+    if not {"cpu", "memory", "pids"} <= set(controllers):
+        _absent("cgroup-v2", f"only {controllers} are handed down")
+    with world.cgroup() as cg:
+        Path(cg.path, "pids.max").write_text("7", "ascii")
+        assert Path(cg.path, "pids.max").read_text("ascii") == "7\n"
+
+
+def _absent(name: str, why: str) -> None:
+    if name in _REQUIRED:
+        pytest.fail(f"required here, yet missing: {name}: {why}")
+    pytest.skip(f"{name}: {why}")
