@@ -232,18 +232,13 @@ def test_the_defaults_are_what_a_new_cgroup_holds() -> None:
     """Our list of default values is the kernel's."""
     on_v2("memory")
     with cgroup() as ref:
-        edits = [Controller(CgroupRef.at(parent_of(ref.path)), name) for name in ("cpu", "cpuset", "memory", "pids", "io")
-                 if name not in read(CgroupRef.at(parent_of(ref.path)), "cgroup.subtree_control").split()]  # fmt: skip
+        above = CgroupRef.at(parent_of(ref.path))
+        missing = {"cpu", "cpuset", "memory", "pids", "io"} - {*read(above, "cgroup.subtree_control").split()}
+        edits = [Controller(above, name) for name in missing]
         with applied(edits) if edits else cgroup():
             assert settings_of(ref.path) == []
             files = {os.path.basename(name) for name in configuration(ref.path)}
-            core = {
-                "cgroup.type",
-                "cgroup.freeze",
-                "cgroup.max.depth",
-                "cgroup.max.descendants",
-                "cgroup.subtree_control",
-            }
+            core = {name for name in files if name.startswith("cgroup.")}
             assert files - core <= set(DEFAULTS)
 
 
@@ -315,7 +310,7 @@ def test_memory_of_a_process_in_a_shared_v2_cgroup() -> None:
         enabling = [edit for edit in edits if isinstance(edit, Controller)]
         with applied(enabling) if enabling else cgroup():
             write(ref, "memory.max", str(2**30))
-            with pytest.raises(ChaosdError, match="would escape memory.max"):
+            with pytest.raises(ChaosdError, match="would escape memory"):
                 plan(fault, bare(one.pid))
             write(ref, "memory.max", "max")
 
@@ -344,7 +339,7 @@ def test_a_process_of_the_root_cgroup() -> None:
 
 def test_a_write_that_reclaims_does_not_hang() -> None:
     """A limit far under what a process holds is set, or refused, well before the watchdog loses patience."""
-    code = "held = bytearray(200 << 20)\nfor n in range(0, len(held), 4096): held[n] = 1\nprint(flush=True)\ninput()"
+    code = "held = bytearray(b'x') * (200 << 20)\nprint(flush=True)\ninput()"
     with group("memory") as (key, ref), spawn(python(code)) as process:
         enter(process.pid, ref)
         assert process.stdout

@@ -174,8 +174,13 @@ def test_kill_of_a_tree(tmp_path: Path) -> None:
 
 def test_a_signal_that_is_caught_is_sent_once() -> None:
     """A signal the process handles counts as injected though the process lives on."""
-    code = "import signal, time\nsignal.signal(signal.SIGHUP, lambda *_: print('hup', flush=True))\nprint(flush=True)\n"
-    with spawn(python(code + "while True: time.sleep(1)")) as process:
+    code = """if True:
+        import signal, time
+        signal.signal(signal.SIGHUP, lambda *_: print("hup", flush=True))
+        print(flush=True)
+        while True: time.sleep(1)
+    """
+    with spawn(python(code)) as process:
         assert process.stdout
         process.stdout.readline()
         edits = plan(ProcessKill(signal="SIGHUP"), bare(process.pid))
