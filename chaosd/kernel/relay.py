@@ -29,6 +29,7 @@ from chaosd.kernel.netns import NetnsRef
 from chaosd.units import Duration, Percent, Rate
 
 _START_WITHIN = 10.0
+_HEED_WITHIN = 0.5
 _END_WITHIN = 2.0
 
 Shape = Literal["uniform", "normal", "pareto", "paretonormal"]
@@ -65,7 +66,7 @@ class _Child:
         assert process.stdin is not None
         assert process.stdout is not None
         self.process, self.page = process, page
-        self._control, self._speech = process.stdin, process.stdout
+        self.control, self._speech = process.stdin, process.stdout
         self._said = b""
 
     def ready(self, within: float) -> bool:
@@ -75,8 +76,12 @@ class _Child:
 
     def end(self) -> str:
         """End it, if it has not ended by itself; returns its status and its last words."""
-        self.process.kill()
-        self.process.wait()
+        self.control.close()
+        try:
+            self.process.wait(_HEED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._said += self._speech.read()
         words = self._said.decode(errors="replace").split("\n")
         return ": ".join(
@@ -85,7 +90,6 @@ class _Child:
 
     def close(self) -> None:
         self.end()
-        self._control.close()
         self._speech.close()
         self.page.close()
 
@@ -179,7 +183,7 @@ class Relay(Edit, frozen=True, tag="relay"):
         try:
             os.ftruncate(page, relay_process.LAYOUT.size)
             shared = mmap.mmap(page, relay_process.LAYOUT.size)
-            settings = (f"{key}={getattr(self, key)!r}" for key in relay_process.DEFAULTS)
+            settings = (f"{key}={getattr(self, key)!r}" for key in _SETTINGS)
             facts = (os.getpid(), device, page, self.distribution, *settings)
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", *self._title(), *map(str, facts)],
@@ -289,3 +293,6 @@ class Relay(Edit, frozen=True, tag="relay"):
         skipped = {"limit": seen.over_limit, "overrun": seen.overrun, "probability": spared}
         said = {reason: count for reason, count in skipped.items() if count}
         return Evidence(seen.frames_in + seen.overrun, seen.hit, said)
+
+
+_SETTINGS = [name for name in Relay.__struct_fields__ if name not in ("netns", "name", "distribution")]

@@ -16,44 +16,16 @@ import struct
 import sys
 from _random import Random  # what `random` is built on, without its imports
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import CDLL
 from heapq import heappop, heappush
 from mmap import mmap
 from select import select
 from time import monotonic
 
-DEFAULTS: dict[str, float] = {
-    "delay": 0.0,
-    "jitter": 0.0,
-    "correlation": 0.0,
-    "corrupt": 0.0,
-    "corrupt_correlation": 0.0,
-    "duplicate": 0.0,
-    "duplicate_correlation": 0.0,
-    "reorder": 0.0,
-    "reorder_correlation": 0.0,
-    "gap": 0,
-    "rate": 0.0,
-    "limit": 1000,
-    "seed": 0,
-}
-"""Every setting that is a number, as it stands in the argument list."""
-
 COUNTERS = (
-    "frames_in",
-    "bytes_in",
-    "frames_out",
-    "bytes_out",
-    "hit",
-    "over_limit",
-    "refused",
-    "corrupted",
-    "duplicated",
-    "reordered",
-    "late_frames",
-    "late_total_us",
-    "late_max_us",
+    *("frames_in", "bytes_in", "frames_out", "bytes_out", "hit", "over_limit", "refused"),
+    *("corrupted", "duplicated", "reordered", "late_frames", "late_total_us", "late_max_us"),
 )
 """The names of the unsigned 64-bit numbers in the shared page, in order."""
 
@@ -64,9 +36,15 @@ _VNET_HEADER = 10  # struct virtio_net_hdr, the default of TUNGETVNETHDRSZ
 _ETHERNET = 14
 _LARGEST = 68 * 1024  # 64 KiB, two VLAN tags and both headers; below malloc's mmap threshold
 _BURST = 32  # frames read, or written, before the other side gets its turn
+_OVERSLEPT = 50e-6  # seconds by which a sleep runs over: taken to begin with, then measured
+_OVERSLEPT_MOST = 150e-6
 _SIGMAS = 4.0  # iproute2's distribution tables are 16 bit at 8192 to the sigma
+_TINY = 1e-9
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK, _SIGKILL = 1, 29, 9
+
+_Held = tuple[float, int, bytes]  # when it is due, its number, the frame
+_Queue = tuple[Sequence[_Held], Callable[[_Held], None], Callable[[], _Held]]  # itself, push, pop
 
 
 class Dice:
@@ -86,26 +64,22 @@ class Dice:
 
 def pareto(u: float) -> float:
     """Quantile of the Pareto distribution of shape 3, moved and scaled as tc-netem's is."""
-    return min(_SIGMAS, (math.pow(max(u, 1e-9), -1 / 3) - 1.5) * 4 / 3)
+    return min(_SIGMAS, (math.pow(max(u, _TINY), -1 / 3) - 1.5) * 4 / 3)
 
 
 def distribution(name: str) -> Callable[[float], float]:
     """The function that makes of a number from 0 to 1 a deviation in units of the jitter."""
-    if name == "uniform":
-        return lambda u: 2 * u - 1
-    if name == "pareto":
-        return pareto
+    if name in ("uniform", "pareto"):
+        return pareto if name == "pareto" else lambda u: 2 * u - 1
     from statistics import NormalDist
 
     inverse = NormalDist().inv_cdf
 
     def normal(u: float) -> float:
-        return max(-_SIGMAS, min(_SIGMAS, inverse(min(max(u, 1e-9), 1 - 1e-9))))
+        return max(-_SIGMAS, min(_SIGMAS, inverse(min(max(u, _TINY), 1 - _TINY))))
 
-    if name == "normal":
-        return normal
-    # Both grow with u, so the sum of the quantiles is again one distribution's quantile.
-    return lambda u: 0.25 * normal(u) + 0.75 * pareto(1 - u)
+    # Both summands grow with u, so the sum is a quantile again.
+    return normal if name == "normal" else lambda u: 0.25 * normal(u) + 0.75 * pareto(1 - u)
 
 
 def wire_length(frame: bytes) -> int:
@@ -119,9 +93,18 @@ def wire_length(frame: bytes) -> int:
     if not kind or not size:
         return length
     tcp = offset == 16  # where TCP keeps its checksum; UDP: 6
-    transport = _VNET_HEADER + start
-    header = start + ((frame[transport + 12] >> 4) * 4 if tcp and transport + 12 < len(frame) else 8)
+    header = start + ((frame[_VNET_HEADER + start + 12] >> 4) * 4 if tcp else 8)
     return length + max(0, -(-(length - header) // size) - 1) * header
+
+
+def _heap() -> _Queue:
+    queue: list[_Held] = []
+    return queue, lambda held: heappush(queue, held), lambda: heappop(queue)
+
+
+def _line() -> _Queue:
+    queue: deque[_Held] = deque()
+    return queue, queue.append, queue.popleft
 
 
 class Relay:
@@ -129,7 +112,7 @@ class Relay:
 
     Args:
         tap: non-blocking descriptor of the TAP, IFF_VNET_HDR set.
-        settings: what is done to the frames; the keys of ``DEFAULTS`` (seconds, fractions, bit/s).
+        settings: the numbers among the fields of the edit, by name.
         kind: the distribution of the jitter.
         page: where the counters go.
     """
@@ -144,13 +127,11 @@ class Relay:
         self._duplicate = Dice(self._draw, settings["duplicate_correlation"]).roll
         self._reorder = Dice(self._draw, settings["reorder_correlation"]).roll
         self._held = bool(settings["delay"] or settings["jitter"] or settings["rate"])
+        self._queue, self._push, self._pop = _heap()
         # With a rate each frame waits for the one before, so only jitter alone changes the order.
-        self._sorted = bool(settings["jitter"]) and not settings["rate"]
-        self._heap: list[tuple[float, int, bytes]] = []
-        self._line: deque[tuple[float, int, bytes]] = deque()
-        self._queue: list[tuple[float, int, bytes]] | deque[tuple[float, int, bytes]] = (
-            self._heap if self._sorted else self._line
-        )
+        if settings["rate"] or not settings["jitter"]:
+            self._queue, self._push, self._pop = _line()
+        self._early = 2 * _OVERSLEPT
         self._since_reorder = 0
         self._number = 0
         self._last_due = 0.0
@@ -164,18 +145,26 @@ class Relay:
             OSError: the TAP device is gone (EBADFD).
         """
         while True:
-            readable = select((self._tap, control), (), (), self._patience())[0]
+            patience = self._patience()
+            readable = select((self._tap, control), (), (), patience)[0]
             if control in readable:
                 return
             if readable:
                 self._receive()
+            elif patience:
+                self._learn()
             self._send()
             self._publish()
 
     def _patience(self) -> float | None:
         if not self._queue:
             return None
-        return max(0.0, self._queue[0][0] - monotonic())
+        return max(0.0, self._queue[0][0] - self._early - monotonic())
+
+    def _learn(self) -> None:
+        over = min(_OVERSLEPT_MOST, monotonic() - self._queue[0][0] + self._early)
+        # Twice, since the frame had to wait for one such sleep to end before it was read.
+        self._early += (2 * over - self._early) / 16
 
     def _receive(self) -> None:
         accept = self._schedule if self._simple and self._held else self._enqueue
@@ -193,14 +182,12 @@ class Relay:
         self.counts["hit"] += hit
 
     def _enqueue(self, frame: bytes, now: float) -> bool:
-        copies = 1
-        if self._set["duplicate"] and self._duplicate() < self._set["duplicate"]:
-            copies = 2
+        twice = bool(self._set["duplicate"]) and self._duplicate() < self._set["duplicate"]
+        hit = self._treat(frame, now)
+        if twice:
             self.counts["duplicated"] += 1
-        hit = copies > 1
-        for _ in range(copies):
-            hit = self._treat(frame, now) or hit
-        return hit
+            self._treat(frame, now)
+        return hit or twice
 
     def _treat(self, frame: bytes, now: float) -> bool:
         corrupt = bool(self._set["corrupt"]) and self._corrupt() < self._set["corrupt"]
@@ -241,15 +228,10 @@ class Relay:
         if settings["jitter"]:
             due = max(now, due + settings["jitter"] * self._deviation(self._wait()))
         if settings["rate"]:
-            if self._queue:
-                due = max(due, self._last_due)
-            due += wire_length(frame) * 8 / settings["rate"]
+            due = max(due, self._last_due) + wire_length(frame) * 8 / settings["rate"]
             self._last_due = due
-        if self._sorted:
-            self._number += 1
-            heappush(self._heap, (due, self._number, frame))
-        else:
-            self._line.append((due, 0, frame))
+        self._number += 1
+        self._push((due, self._number, frame))
         return True
 
     def _send(self) -> None:
@@ -258,11 +240,10 @@ class Relay:
             if not queue:
                 return
             late = monotonic() - queue[0][0]
-            if late < 0:
+            if late < -self._early:
                 return
-            frame = (heappop(self._heap) if self._sorted else self._line.popleft())[2]
-            self._write(frame)
-            late_us = int(late * 1e6)
+            self._write(self._pop()[2])
+            late_us = max(0, int(late * 1e6))
             counts["late_frames"] += 1
             counts["late_total_us"] += late_us
             if late_us > counts["late_max_us"]:
@@ -304,7 +285,7 @@ def main(arguments: list[str]) -> None:
     """
     parent, tap, page = map(int, arguments[2:5])
     _settle(parent)
-    settings = DEFAULTS | {key: float(value) for key, _, value in (a.partition("=") for a in arguments[6:])}
+    settings = {key: float(value) for key, _, value in (a.partition("=") for a in arguments[6:])}
     # select(2) takes descriptors below 1024 only; the engine may have handed down a higher one.
     low = os.dup(tap)
     os.close(tap)
