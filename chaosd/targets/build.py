@@ -29,7 +29,7 @@ def suggest(word: str, known: Iterable[str], kind: str = "", otherwise: str = ""
         otherwise: the hint when nothing is known.
     """
     names = sorted({name for name in known if name.isprintable()})
-    near = get_close_matches(word, names, n=3, cutoff=0.5)
+    near = get_close_matches(word, names, n=3, cutoff=0.7)
     if near:
         return f"did you mean {' or '.join(f'{kind}{name}' for name in near)}?"
     return f"there are {', '.join(names)}" if 0 < len(names) <= _FEW else otherwise

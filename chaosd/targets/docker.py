@@ -92,12 +92,12 @@ def _inspect(word: str) -> dict[str, Any]:
 
 
 def _ask(endpoint: str, word: str) -> dict[str, Any]:
-    from importlib.util import find_spec
-
-    if find_spec("docker") is None:
-        raise UnsupportedError("container: needs the docker package", hint="pip install 'chaosd[docker]'")
-    from docker.errors import NotFound
-
+    try:
+        from docker.errors import NotFound
+    except ImportError:
+        raise UnsupportedError(
+            "container: needs the docker package", hint="pip install 'chaosd[docker]'"
+        ) from None
     with _engine(endpoint) as client:
         try:
             answer: dict[str, Any] = client.api.inspect_container(word)

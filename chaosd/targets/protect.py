@@ -167,5 +167,5 @@ def _is_slice(path: str) -> bool:
         return True
     if path.endswith((".service", ".scope")) or re.search(r"[0-9a-f]{64}", path):
         return False
-    children = (entry.path for entry in os.scandir(path) if entry.is_dir())
-    return sum(bool(cgroup.members(child)) for child in children) > 1
+    children = next(os.walk(path), ("", [], []))[1]
+    return sum(bool(cgroup.members(f"{path}/{child}")) for child in children) > 1

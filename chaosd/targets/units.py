@@ -12,7 +12,7 @@ from chaosd.targets.build import suggest
 from chaosd.targets.model import Target
 from chaosd.targets.processes import snapshot
 
-_NAME = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}\Z")  # systemd.unit(5)
+_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}\Z")  # systemd.unit(5)
 _FIELDS = ("Id", "LoadState", "ActiveState", "ControlGroup", "MainPID")
 
 
@@ -32,7 +32,8 @@ def resolve(word: str) -> Target:
     path = told.get("ControlGroup", "")
     if not path:
         state = told.get("ActiveState", "unknown")
-        raise ChaosdError(f"unit {name} is {state} and has no cgroup", hint=f"systemctl start {name}")
+        hint = f"systemctl start {name}" if state != "active" else "name a unit that stays up"
+        raise ChaosdError(f"unit {name} has no processes: it is {state}", hint=hint)
     main = told.get("MainPID", "0")
     return cgroups.of(cgroups.find(path), snapshot(), f"unit:{name}", int(main) if main.isdigit() else 0)
 
