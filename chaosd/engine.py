@@ -119,7 +119,7 @@ class _Run:
         self.sampler = Sampler(plan.checks, plan.places)
         self.applied: list[Edit] = []
         self.interrupted = 0
-        self.live = False
+        self.live = 0.0
         self.sampled = 0.0
         self.ends = 0.0
         self.began = now()
@@ -188,14 +188,13 @@ class _Run:
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
-        self.live = True
-        began = now()
+        self.live = now()
         try:
             while now() < self.ends:
                 self._tick()
         finally:
             self._sample()
-            self._stats("during", since=began)
+            self._stats("during", since=self.live)
         self._judge_evidence()
 
     def _baseline(self) -> None:
@@ -220,7 +219,7 @@ class _Run:
         self._check_interrupt()
 
     def _revert(self) -> list[str]:
-        self.live = False
+        self.live = 0.0
         self._phase("revert")
         began = now()
         stuck = restore.undo(self.journal)
@@ -240,12 +239,17 @@ class _Run:
             return
         self._phase("recover")
         began = now()
-        while (failing := self._failing(since=began)) and now() < began + self.scenario.recover_within:
+        since: float | None = None  # when the steady state began to hold for good
+        while now() < began + BASELINE or since is None:
+            failing = self._failing(since=began)
+            since = None if failing else since or now()
+            if failing and now() > began + self.scenario.recover_within:
+                break
             self._tick()
         self._stats("after", since=began)
-        if failing:
+        if since is None:
             raise Ended("failed", f"no recovery within {self.scenario.recover_within}: {failing}")
-        self.journal.write("recovered", took=now() - began)
+        self.journal.write("recovered", took=since - began)
 
     # What every tick looks at.
 
@@ -268,7 +272,7 @@ class _Run:
             if why := edit.lost():
                 raise Ended("aborted", f"{edit.describe()}: {why}")
         for watch in self.watches:
-            if breach := watch.breached(self.sampler):
+            if breach := watch.breached(self.sampler, self.live):
                 raise Ended("aborted", breach)
 
     def _check_interrupt(self) -> None:

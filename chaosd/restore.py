@@ -9,17 +9,22 @@ import msgspec
 
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal, Record
+from chaosd.kernel import leftovers
 from chaosd.kernel.edit import Edit, Undo, from_data
 
 
-def surroundings(edits: Iterable[Edit]) -> dict[str, str]:
-    """The state around all of these edits, by name; what cannot be read is left out."""
-    state: dict[str, str] = {}
+State = dict[str, dict[str, str]]
+
+
+def surroundings(edits: Iterable[Edit]) -> State:
+    """What is around these edits: for each scope, values by name."""
+    state: State = {}
     for edit in edits:
-        try:
-            state |= edit.surroundings()
-        except (OSError, ChaosdError):
-            continue  # the target is gone, and what was around it with it
+        if edit.scope not in state:
+            try:
+                state[edit.scope] = edit.surroundings()
+            except (OSError, ChaosdError):
+                state[edit.scope] = {}  # the target is gone, and what was around it with it
     return state
 
 
@@ -57,20 +62,22 @@ def differences(journal: Journal) -> tuple[int, list[str]]:
     """Compare the host with the snapshot taken before the first edit.
 
     Returns:
-        How many readings were compared, and the names of those that differ.
+        How many readings were compared, and the names of those that differ, appeared or vanished.
     """
     records = journal.records()
-    before: dict[str, str] = next((r["state"] for r in records if r["type"] == "before"), {})
+    before: State = next((record["state"] for record in records if record["type"] == "before"), {})
     promised = []
     for record in records:
         if record["type"] == "intend":
-            try:
+            with suppress(msgspec.ValidationError):  # written by another version; undo has said so
                 promised.append(from_data(record["edit"]))
-            except msgspec.ValidationError:
-                continue  # written by another version; undo has said so
-    after = surroundings(promised)
-    both = before.keys() & after.keys()
-    return len(both), sorted(name for name in both if before[name] != after[name])
+    compared, differs = 0, []
+    for scope, now in surroundings(promised).items():
+        then = before.get(scope, {})
+        names = now.keys() | then.keys() if now else set()  # nothing to compare with where all is gone
+        compared += len(names)
+        differs += [name for name in names if now.get(name) != then.get(name)]
+    return compared, sorted(differs)
 
 
 def close_out(journal: Journal, verdict: str, reason: str) -> list[str]:
@@ -91,3 +98,20 @@ def close_out(journal: Journal, verdict: str, reason: str) -> list[str]:
         journal.write("end", verdict=verdict, reason=reason)
         journal.finish()
     return problems
+
+
+def scrub() -> tuple[list[str], list[str]]:
+    """Remove everything on this host that bears chaosd's mark; to be called when no run is live.
+
+    Returns:
+        What was removed, and what would not go and why.
+    """
+    removed, kept = [], []
+    for leftover in leftovers.ours():
+        try:
+            leftover.remove()
+        except (OSError, ChaosdError) as error:
+            kept.append(f"{leftover}: {error}")
+        else:
+            removed.append(str(leftover))
+    return removed, kept

@@ -154,11 +154,14 @@ class Watch:
         self._clock = clock
         self._since: float | None = None
 
-    def breached(self, figures: Figures) -> str:
-        """What is beyond the limit, and has been for long enough, in one line; empty when nothing is."""
+    def breached(self, figures: Figures, since: float = 0.0) -> str:
+        """What is beyond the limit, and has been for long enough, in one line; empty when nothing is.
+
+        Probes that began before ``since`` do not count.
+        """
         threshold = self.threshold
         metric = METRICS[threshold.metric]
-        stats = figures.stats(threshold.check, WINDOW, at_least=metric.enough)
+        stats = figures.stats(threshold.check, WINDOW, since=since, at_least=metric.enough)
         if not threshold.crossed(stats):
             self._since = None
             return ""

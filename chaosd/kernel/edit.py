@@ -87,10 +87,15 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
         """The kernel's own counts, where it keeps any."""
         return None
 
+    @property
+    def scope(self) -> str:
+        """What ``surroundings`` looks at; edits of one scope give the same answer."""
+        return self.slot
+
     def surroundings(self) -> dict[str, str]:
         """The state around the slot that must read the same before and after, by name.
 
-        Counters and anything else that changes by itself are left out.
+        Counters and anything else that changes by itself are left out. Empty when it is gone.
         """
         return {}
 
