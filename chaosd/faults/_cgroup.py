@@ -9,9 +9,11 @@ from chaosd.faults.base import Planning
 from chaosd.kernel.cgroup import UNIFIED, CgroupRef, read
 from chaosd.kernel.cgroup_plan import enclose, in_place
 from chaosd.kernel.edit import MARK, Edit
-from chaosd.kernel.process import family
-from chaosd.kernel.systemd import SYSTEMD, UnitProperty, set_property
+from chaosd.kernel.process import family, resident
+from chaosd.kernel.systemd import SYSTEMD, set_properties
 from chaosd.targets.model import Target
+
+_V2_ONLY = {"AllowedCPUs", "MemoryHigh", "MemoryMax"}  # systemd.resource-control(5)
 
 
 def key_of(at: Planning, controller: str) -> str:
@@ -32,8 +34,15 @@ def value(ref: CgroupRef | None, file: str) -> str:
         return ""
 
 
+def memory_used(target: Target, at: Planning) -> int:
+    """Bytes of memory that a target has now."""
+    ref = own(target, at, "memory")
+    used = value(ref, "memory.current") or value(ref, "memory.usage_in_bytes")
+    return int(used) if used else sum(map(resident, family(target.processes)))
+
+
 def limits(
-    target: Target, at: Planning, controller: str, settings: dict[str, str], unit: tuple[str, str] = ("", "")
+    target: Target, at: Planning, controller: str, settings: dict[str, str], unit: dict[str, str]
 ) -> Iterable[Edit]:
     """The edits that put values into force for a target.
 
@@ -42,23 +51,18 @@ def limits(
         at: the run's facts.
         controller: the cgroup controller the values belong to.
         settings: control files and values, in the order of writing.
-        unit: the same as a systemd property and value, for units that systemd manages.
+        unit: the same as systemd properties, for a unit that systemd manages.
 
     Raises:
         ChaosdError: the target has nothing that takes them.
     """
-    ref = own(target, at, controller)
-    if ref is not None and unit[0] and target.manager.startswith("unit:") and SYSTEMD().ok:
-        return [_property(target.manager.removeprefix("unit:"), unit, ref, next(iter(settings)))]
+    key, ref = key_of(at, controller), own(target, at, controller)
+    through_systemd = key == UNIFIED or not unit.keys() & _V2_ONLY
+    if ref is not None and through_systemd and target.manager.startswith("unit:") and SYSTEMD().ok:
+        return set_properties(target.manager.removeprefix("unit:"), unit, ref, [*settings][-1])
     if ref is not None:
-        return in_place(ref, key_of(at, controller), controller, settings)
+        return in_place(ref, key, controller, settings)
     processes = family(target.processes)
     if not processes:
-        raise ChaosdError(
-            f"{target.spec} has no processes to limit", hint="aim at a pid, unit, container or cgroup"
-        )
-    return enclose(processes, key_of(at, controller), controller, f"{MARK}-{at.run}", settings)
-
-
-def _property(name: str, unit: tuple[str, str], ref: CgroupRef, file: str) -> UnitProperty:
-    return set_property(name, *unit, cgroup=ref, file=file)
+        raise ChaosdError(f"{target.spec} has no processes to limit", hint="aim at a pid, unit or container")
+    return enclose(processes, key, controller, f"{MARK}-{at.run}", settings)

@@ -46,7 +46,7 @@ class CpuPin(Fault, frozen=True, kw_only=True):
                 f"{target.spec} may not run on CPUs {self.cpus}", hint=f"it has {sorted(allowed)}"
             )
         cpus = ",".join(map(str, sorted(set(self.cpus))))
-        edits = limits(target, at, "cpuset", {"cpuset.cpus": cpus}, ("AllowedCPUs", cpus))
+        edits = limits(target, at, "cpuset", {"cpuset.cpus": cpus}, {"AllowedCPUs": cpus})
         return [*kept(target.processes, allowed), *edits]
 
     def effect(self, target: Target, at: Planning) -> list[str]:

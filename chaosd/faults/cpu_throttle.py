@@ -25,45 +25,43 @@ class CpuShare(Percent):
     limit = 100_000.0
 
 
+_Share = Annotated[CpuShare, msgspec.Meta(description="share of ONE CPU; 150% is one and a half CPUs")]
+_Period = Annotated[Duration, msgspec.Meta(description="how often it is dealt out, 1ms to 1s")]
+
+
 class CpuThrottle(Fault, frozen=True, kw_only=True):
     """A target gets no more CPU time than ``percent`` of one CPU in each period."""
 
     name: ClassVar[str] = "cpu.throttle"
     mechanisms: ClassVar = (Mechanism("cgroup-v2", (CPU_V2,)), Mechanism("cgroup-v1", (CPU_V1,)))
 
-    percent: Annotated[CpuShare, msgspec.Meta(description="share of ONE CPU; 150% is one and a half CPUs")]
-    period: Annotated[Duration, msgspec.Meta(description="how often it is dealt out, 1ms to 1s")] = Duration(
-        0.1
-    )
+    percent: _Share
+    period: _Period = Duration(0.1)
 
     def check(self) -> list[str]:
         """The kernel takes periods of 1 ms to 1 s and at least 1 ms in each (kernel/sched/core.c)."""
-        wrong = [] if 0.001 <= self.period <= 1 else [f"period {self.period} is not between 1ms and 1s"]
-        least = 0.1 / self.period if self.period else 0
-        return wrong + (
-            [f"percent {self.percent} is under {least:g}%: 1ms in each period"] if self._quota < 1000 else []
-        )
+        if not 0.001 <= self.period <= 1:
+            return [f"period {self.period} is not between 1ms and 1s"]
+        little = f"percent {self.percent} is under {0.1 / self.period:g}%: 1ms in each period"
+        return [little] if self._quota < 1000 else []
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """One value on v2; quota and period on v1."""
         ref = own(target, at, "cpu")
         if ref is not None and (had := cpu_share(ref)) <= self.percent.fraction:
             raise ChaosdError(f"{target.spec} is already limited to {had:.0%} of a CPU", hint="ask for less")
-        quota, period = str(self._quota), str(self._period)
+        quota, period = str(self._quota), str(round(self.period * 1_000_000))
         v1 = {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota}
         settings = {"cpu.max": f"{quota} {period}"} if at.mechanism == "cgroup-v2" else v1
-        return limits(target, at, "cpu", settings, ("CPUQuota", str(self.percent)))
+        unit = {"CPUQuotaPeriodSec": f"{period}us", "CPUQuota": str(self.percent)}
+        return limits(target, at, "cpu", settings, unit)
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """The longest wait of a target that always wants to run."""
-        rest = max(float(self.period) * (1 - self.percent.fraction), 0)
-        waits = f"a busy thread waits up to {Duration(rest)} at a time"
+        rest = Duration(max(self.period * (1 - self.percent.fraction), 0))
+        waits = f"a busy thread waits up to {rest} at a time"
         return [f"{target.spec} gets {self.percent} of one CPU; {waits}"]
 
     @property
-    def _period(self) -> int:
-        return round(self.period * 1_000_000)
-
-    @property
     def _quota(self) -> int:
-        return round(self._period * self.percent.fraction)
+        return round(self.period * 1_000_000 * self.percent.fraction)

@@ -9,11 +9,10 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.faults._cgroup import limits, own, value
+from chaosd.faults._cgroup import limits, memory_used, own, value
 from chaosd.faults.base import Fault, Mechanism, Planning
 from chaosd.kernel.cgroup import MEMORY_V1, MEMORY_V2
 from chaosd.kernel.edit import Edit
-from chaosd.kernel.process import family, resident
 from chaosd.targets.model import Target
 from chaosd.units import Percent, Size
 
@@ -35,9 +34,7 @@ class MemoryLimit(Fault, frozen=True, kw_only=True):
         """One of the two must be given, and it must leave a page."""
         if (self.size is None) == (self.percent is None):
             return ["give either size or percent, such as percent: 80%"]
-        return (
-            [] if self.size or self.percent else ["a limit of 0 stops the target for good: use process.pause"]
-        )
+        return [] if self.size or self.percent else ["a limit of 0 is no limit: use process.pause"]
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """memory.high, or memory.max if hard; v1 has neither, so there the OOM killer is held off."""
@@ -49,9 +46,8 @@ class MemoryLimit(Fault, frozen=True, kw_only=True):
         settings = {file: str(limit)}
         if at.mechanism == "cgroup-v1" and not self.hard:
             settings = {"memory.oom_control": "1"} | settings
-        return limits(
-            target, at, "memory", settings, ("MemoryMax" if self.hard else "MemoryHigh", str(limit))
-        )
+        unit = "MemoryMax" if self.hard else "MemoryHigh"
+        return limits(target, at, "memory", settings, {unit: str(limit)})
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What happens above the limit, and what counts."""
@@ -61,8 +57,5 @@ class MemoryLimit(Fault, frozen=True, kw_only=True):
         return what if own(target, at, "memory") else [*what, shared]
 
     def _bytes(self, target: Target, at: Planning) -> int:
-        ref = own(target, at, "memory")
-        used = value(ref, "memory.current") or value(ref, "memory.usage_in_bytes")
-        now = int(used) if used else sum(map(resident, family(target.processes)))
-        wanted = float(self.size) if self.size is not None else now * (self.percent or Percent(0)).fraction
-        return max(int(wanted) // mmap.PAGESIZE, 1) * mmap.PAGESIZE
+        share = memory_used(target, at) * (self.percent or Percent(0)).fraction
+        return max(int(self.size or share) // mmap.PAGESIZE, 1) * mmap.PAGESIZE

@@ -41,7 +41,7 @@ class PidsLimit(Fault, frozen=True, kw_only=True):
         had = value(ref, "pids.max")
         if had.isdigit() and int(had) <= limit:
             raise ChaosdError(f"{target.spec} is already limited to {had} tasks", hint="ask for fewer")
-        return limits(target, at, "pids", {"pids.max": str(limit)}, ("TasksMax", str(limit)))
+        return limits(target, at, "pids", {"pids.max": str(limit)}, {"TasksMax": str(limit)})
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What fails, and how."""

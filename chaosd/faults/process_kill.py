@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
@@ -12,11 +11,11 @@ import msgspec
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Mechanism, Planning
 from chaosd.kernel.edit import Edit
-from chaosd.kernel.process import Kill, family
+from chaosd.kernel.process import Kill, family, signal_number
 from chaosd.kernel.restart import Restart, running
 from chaosd.targets.model import Target
 
-_All = Annotated[bool, msgspec.Meta(description="every process of the target, not only the leading one")]
+_Tree = Annotated[bool, msgspec.Meta(description="every process of the target, not only the leading one")]
 _Restart = Annotated[
     bool, msgspec.Meta(description="start a unit or container again at the end if it is down")
 ]
@@ -30,21 +29,18 @@ class ProcessKill(Fault, frozen=True, kw_only=True):
     irreversible: ClassVar[bool] = True
 
     signal: Annotated[str, msgspec.Meta(description="its name, such as SIGTERM or TERM")] = "SIGKILL"
-    tree: _All = False
+    tree: _Tree = False
     restart: _Restart = True
 
     def check(self) -> list[str]:
         """A signal that this system has not."""
-        return (
-            []
-            if self._number
-            else [f"signal {self.signal!r} is unknown: one such as SIGKILL, SIGTERM, SIGHUP"]
-        )
+        known = signal_number(self.signal)
+        return [] if known else [f"signal {self.signal!r} is unknown: one such as SIGKILL, SIGTERM, SIGHUP"]
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """The recovery step first, so that it is on record before the deed; then the kills."""
         alive = [process for process in target.processes if process.alive()]
-        found = family(target.processes) if self.tree else alive[:1]
+        found = family(alive) if self.tree else alive[:1]
         if not found:
             raise ChaosdError(f"{target.spec} has no process to kill", hint="it has ended")
         if {1, os.getpid()} & {process.pid for process in found}:
@@ -52,17 +48,11 @@ class ProcessKill(Fault, frozen=True, kw_only=True):
         back = (
             [Restart(target.manager)] if self.restart and target.manager and running(target.manager) else []
         )
-        return [*back, *(Kill(process, self._number) for process in found)]
+        return [*back, *(Kill(process, signal_number(self.signal)) for process in found)]
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What cannot be undone, and what will be."""
         back = f"{target.manager} is started again at the end if it is down"
         alone = "nothing starts it again but what started it before"
-        which = f"{target.spec} gets {self.signal}; this cannot be undone"
-        return [which, back if self.restart and target.manager else alone]
-
-    @property
-    def _number(self) -> int:
-        name = self.signal.upper()
-        known = signal.Signals.__members__
-        return int(known.get(name) or known.get(f"SIG{name}") or 0)
+        sent = f"{target.spec} gets {self.signal}; this cannot be undone"
+        return [sent, back if self.restart and target.manager else alone]

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -71,7 +71,12 @@ def _mount(line: str, known: set[str]) -> _Mount | None:
 def _mounts() -> dict[str, _Mount]:
     known = {key for keys, _ in _lines("self") for key in keys}
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        mounts = [mount for line in file if (mount := _mount(line, known)) is not None]
+        return mounts_in(file, known)
+
+
+def mounts_in(lines: Iterable[str], known: set[str]) -> dict[str, _Mount]:
+    """The cgroup mounts among lines of mountinfo; ``known`` are the v1 keys that the kernel has."""
+    mounts = [mount for line in lines if (mount := _mount(line, known)) is not None]
     found: dict[str, _Mount] = {}
     for mount in sorted(mounts, key=lambda mount: len(mount.root)):
         for key in mount.keys:

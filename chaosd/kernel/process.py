@@ -116,6 +116,12 @@ def send(process: ProcessRef, number: int) -> bool:
     return True
 
 
+def signal_number(name: str) -> int:
+    """The number of a signal called SIGTERM, TERM or term; 0 when there is none."""
+    known = signal.Signals.__members__
+    return int(known.get(name.upper()) or known.get(f"SIG{name.upper()}") or 0)
+
+
 def stopped(process: ProcessRef) -> bool:
     """Whether it is stopped by a signal: state T, which a traced stop (t) is not."""
     try:

@@ -10,6 +10,8 @@ import os
 import subprocess
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from chaosd.errors import ChaosdError, ForeignStateError
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.cgroup import CgroupRef
@@ -20,6 +22,8 @@ CONTROL = "/run/systemd/system.control"
 """Where ``systemctl set-property --runtime`` keeps its drop-ins (systemd.unit(5))."""
 
 _TIMEOUT = 4.0  # under what the watchdog gives a silent engine
+_SHOWN = {"CPUQuota": "CPUQuotaPerSecUSec", "CPUQuotaPeriodSec": "CPUQuotaPeriodUSec"}
+_PERIOD = "100ms"  # what systemd uses where none is set (systemd.resource-control(5))
 _base: dict[str, int] = {}
 
 
@@ -56,6 +60,8 @@ def same(key: str, one: str, other: str) -> bool:
     """Whether two values of a property mean the same; systemd writes them in its own form."""
     if key == "AllowedCPUs":
         return cpus_of(one.replace(" ", ",")) == cpus_of(other.replace(" ", ","))
+    if key == "CPUQuotaPeriodSec":
+        return _seconds(one or _PERIOD) == _seconds(other or _PERIOD)
     try:
         return float(one.rstrip("%")) == float(other.rstrip("%"))
     except ValueError:
@@ -149,23 +155,27 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
         return value is not None and (same(self.key, value, self.after) or same(self.key, value, self.before))
 
 
-def set_property(unit: str, key: str, value: str, cgroup: CgroupRef, file: str) -> UnitProperty:
-    """The edit that sets a unit's property, its former state read now."""
-    before = _before(unit, key)
-    dropin = _text(f"{CONTROL}/{unit}.d/50-{key}.conf")
-    return UnitProperty(unit, key, before, value, dropin, cgroup, file)
+def set_properties(unit: str, values: dict[str, str], cgroup: CgroupRef, file: str) -> list[UnitProperty]:
+    """The edits that set properties of a unit, their former state read now.
+
+    Those that have the value already are left out; the last one counts the effect, by ``file``.
+    """
+    edits = [_property(unit, key, value) for key, value in values.items()]
+    edits = [edit for edit in edits if not same(edit.key, edit.before, edit.after)]
+    return [*edits[:-1], *(replace(edit, cgroup=cgroup, file=file) for edit in edits[-1:])]
 
 
-def _before(unit: str, key: str) -> str:
-    shown = {"CPUQuota": "CPUQuotaPerSecUSec"}.get(key, key)
-    return assignment(key, systemctl("show", f"--property={shown}", "--value", "--", unit))
+def _property(unit: str, key: str, value: str) -> UnitProperty:
+    shown = _SHOWN.get(key, key)
+    before = assignment(key, systemctl("show", f"--property={shown}", "--value", "--", unit))
+    return UnitProperty(unit, key, before, value, _text(f"{CONTROL}/{unit}.d/50-{key}.conf"))
 
 
 def assignment(key: str, shown: str) -> str:
     """A property as ``systemctl show`` prints it, in the form that an assignment takes."""
-    if key == "CPUQuota":
-        return "" if shown == "infinity" else f"{_seconds(shown) * 100:g}%"
-    return shown
+    if key in _SHOWN and shown == "infinity":
+        return ""
+    return f"{_seconds(shown) * 100:g}%" if key == "CPUQuota" else shown
 
 
 def _seconds(text: str) -> float:
