@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from ipaddress import ip_address, ip_network
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-from chaosd.errors import ChaosdError
+from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
-from chaosd.kernel import netlink
+from chaosd.kernel import cgroup, netlink
+from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.gate import Act, Gate, Program
-from chaosd.kernel.match import PROTOCOLS, Filters, Rule
+from chaosd.kernel.match import PROTOCOLS, Filters, Rule, network
 from chaosd.kernel.netlink import Interface
 from chaosd.kernel.netns import NetnsRef
+from chaosd.kernel.sockets import Tagging
+from chaosd.kernel.tasks import Members
 from chaosd.kernel.tc import Clsact, Hook
 from chaosd.targets.model import Target
 from chaosd.units import Percent
@@ -80,24 +83,32 @@ def span(port: int | str) -> tuple[int, int]:
 
 
 def _wrong(fault: NetworkFault) -> Iterator[str]:
-    for name in ("ports", "source_ports"):
-        for port in getattr(fault, name):
-            try:
-                span(port)
-            except ValueError:
-                yield f"{name}: {port!r} is no port or range of ports (such as 5432 or 8000-8099)"
-    for name in ("cidrs", "exclude"):
-        for text in getattr(fault, name):
-            try:
-                ip_network(text, strict=False)
-            except ValueError:
-                yield f"{name}: {text!r} is no address or network (such as 10.0.0.0/8 or fd00::/8)"
+    yield from (
+        f"{name}: {port!r} is no port or range of ports (such as 5432 or 8000-8099)"
+        for name in ("ports", "source_ports")
+        for port in getattr(fault, name)
+        if not _reads(span, port)
+    )
+    yield from (
+        f"{name}: {text!r} is no address or network (such as 10.0.0.0/8 or fd00::/8)"
+        for name in ("cidrs", "exclude")
+        for text in getattr(fault, name)
+        if not _reads(network, text)
+    )
     if fault.protocol and fault.protocol not in PROTOCOLS:
         yield f"protocol: {fault.protocol!r} is unknown (one of {', '.join(PROTOCOLS)})"
     elif fault.protocol in ("icmp", "gre", "esp") and (fault.ports or fault.source_ports):
         yield f"ports: {fault.protocol} has no ports"
     if not fault.percent:
         yield "percent: 0% hits nothing"
+
+
+def _reads(how: Callable[[Any], object], text: object) -> bool:
+    try:
+        how(text)
+    except ValueError:
+        return False
+    return True
 
 
 def whole(target: Target) -> bool:
@@ -159,6 +170,23 @@ def _chosen(fault: NetworkFault, target: Target) -> list[Interface]:
     return chosen
 
 
+def members(target: Target) -> Members:
+    """The target's processes for eBPF: its v2 cgroup where it has one, else a set of its own.
+
+    Raises:
+        ChaosdError: there is no cgroup v2, or nothing that could have sockets.
+    """
+    root = cgroup.hierarchies().get(cgroup.UNIFIED)
+    if root is None:
+        raise UnsupportedError("no cgroup v2 is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified")
+    if own := target.cgroups.get(cgroup.UNIFIED):
+        return Members(own, entire=True)
+    folder = next((ref.path for ref in target.cgroups.values()), "")
+    if not folder:
+        target.require_processes()
+    return Members(CgroupRef.at(root), entire=False, processes=target.processes, folder=folder)
+
+
 def clsacts(found: Iterable[Way]) -> Iterator[Edit]:
     """A clsact for each interface that has none.
 
@@ -176,14 +204,20 @@ def gated(
     """The gate and its hooks on every way of the target.
 
     Args:
-        fault, target, at: as in ``Fault.plan``.
+        fault: as planned, on ``target`` and ``at`` a moment.
+        target: as in ``Fault.plan``.
+        at: as in ``Fault.plan``.
         act: what the gate does to the chosen packets.
         rule: which it chooses.
         detours: for ``queue``: the device of ours that each way's packets are sent to.
     """
     found = ways(fault, target)
-    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule)
+    tagging = None if whole(target) else Tagging(at.run, at.index, members(target))
+    tags = tagging.slot if tagging else ""
+    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags)
     yield from clsacts(found)
+    if tagging:
+        yield tagging
     yield gate
     for way in found:
         yield Hook(way.interface.ref, gate.slot, at.run, gate.rank, way.program, detours.get(way, ""))

@@ -48,8 +48,8 @@ class NetworkLoss(NetworkFault, frozen=True, kw_only=True):
         """A gate that drops."""
         rule = self.rule(at, correlation=self.correlation.fraction)
         if self.p:
-            chances = (share.fraction for share in (self.p, self.r, self.good_loss, self.bad_loss))
-            rule = Rule(at.seed, *chances, budget=self.budget)
+            losses = (self.good_loss.fraction, self.bad_loss.fraction)
+            rule = Rule(at.seed, self.p.fraction, self.r.fraction, *losses, budget=self.budget)
         return gated(self, target, at, "drop", rule, {})
 
     def effect(self, target: Target, at: Planning) -> list[str]:

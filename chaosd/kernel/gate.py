@@ -6,7 +6,7 @@ import struct
 from typing import Literal
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import bpf, match
+from chaosd.kernel import bpf, match, sockets
 from chaosd.kernel.edit import Edit, Evidence, Undo
 from chaosd.kernel.netns import NetnsRef
 
@@ -64,7 +64,7 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
         """Load the programs and fill their maps (``UnsupportedError`` as the kernel says)."""
         share = {}
         if self.tagging:
-            share = {"tagged": _tagged(self.tagging)}
+            share = {"tagged": sockets.tags_of(self.tagging)}
         config = self.rule.pack() + self.filters.pack()
         config += struct.pack("=HBBI", self.mark, _ACTS[self.act], bool(self.tagging), 0)
         probe = bpf.Object("gate", config, share=share)
@@ -95,10 +95,3 @@ def program(slot: str, name: Program) -> int:
     if not isinstance(probe, bpf.Object):
         raise ChaosdError(f"{slot} is not loaded in this process")
     return probe.program(name)
-
-
-def _tagged(slot: str) -> int:
-    held = bpf.live.get(slot)
-    if not isinstance(held, bpf.Held):
-        raise ChaosdError(f"{slot} is not loaded in this process")
-    return next(part for part in held.parts if isinstance(part, bpf.Object)).map("tagged").fd

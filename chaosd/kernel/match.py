@@ -62,7 +62,7 @@ class Filters(msgspec.Struct, frozen=True):
         for name in ("cidrs", "exclude"):
             trie = probe.map(name)
             for text in getattr(self, name):
-                trie.update(_prefix(ip_network(text, strict=False)), b"\1")
+                trie.update(_prefix(network(text)), b"\1")
 
     def __str__(self) -> str:
         said = [self.protocol] if self.protocol else []
@@ -77,11 +77,16 @@ def _spell(ranges: Ports) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def _prefix(network: IPv4Network | IPv6Network) -> bytes:
-    if isinstance(network, IPv4Network):
-        mapped = b"\0" * 10 + b"\xff\xff" + network.network_address.packed
-        return struct.pack("=I", 96 + network.prefixlen) + mapped
-    return struct.pack("=I", network.prefixlen) + network.network_address.packed
+def network(text: str) -> IPv4Network | IPv6Network:
+    """An address or network, whose host bits do not matter (``ValueError`` for anything else)."""
+    return ip_network(text, strict=False)
+
+
+def _prefix(net: IPv4Network | IPv6Network) -> bytes:
+    if isinstance(net, IPv4Network):
+        mapped = b"\0" * 10 + b"\xff\xff" + net.network_address.packed
+        return struct.pack("=II", 32 + 96 + net.prefixlen, 1) + mapped
+    return struct.pack("=II", 32 + net.prefixlen, 0) + net.network_address.packed
 
 
 class Rule(msgspec.Struct, frozen=True):

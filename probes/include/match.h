@@ -5,6 +5,7 @@
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <stdbool.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 enum { FAR_PORT, NEAR_PORT };
@@ -22,8 +23,9 @@ struct port_key {
 };
 
 struct cidr_key {
-	__u32 length; /* IPv4 prefixes count from 96 */
-	struct in6_addr address;
+	__u32 length; /* of all that follows: 32 and the prefix, which for IPv4 begins at 96 */
+	__u32 v4; /* so that ::/0 is not everything */
+	struct in6_addr address; /* IPv4 as ::ffff:a.b.c.d */
 };
 
 struct {
@@ -51,7 +53,9 @@ static __always_inline bool port_in(__u16 side, __u16 port)
 
 static __always_inline bool address_matches(const volatile struct filters *want, const struct in6_addr *far)
 {
-	struct cidr_key key = { 128, *far };
+	const __u32 *word = far->s6_addr32;
+	bool v4 = !word[0] && !word[1] && word[2] == bpf_htonl(0xffff);
+	struct cidr_key key = { 160, v4, *far };
 
 	if (want->has_cidrs && !bpf_map_lookup_elem(&cidrs, &key))
 		return false;

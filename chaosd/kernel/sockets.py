@@ -1,0 +1,118 @@
+"""Tags on the sockets of a target, by which a gate knows its packets in a namespace shared with others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from ctypes import CDLL
+from functools import cache
+
+from chaosd.kernel import bpf, tasks
+from chaosd.kernel.edit import Edit, Undo
+from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.tasks import Members
+
+_PIDFD_GETFD = 438  # the same on every architecture; Linux 5.6
+_TAG = struct.pack("=I", 1)
+
+
+class Tagging(Edit, frozen=True, tag="bpf.tagging"):
+    """Every socket of a target is tagged: those it has, and those it will make or accept.
+
+    Args:
+        run, index: as in Planning.
+        members: who the target is.
+    """
+
+    run: str
+    index: int
+    members: Members
+
+    @property
+    def slot(self) -> str:
+        """Its own name; a tag takes nothing from anybody."""
+        return f"bpf.tagging:{self.run}:{self.index}"
+
+    def describe(self) -> str:
+        """One line: whose sockets."""
+        return f"tag the sockets of {self.members.describe()}"
+
+    def apply(self) -> None:
+        """Hook socket creation, then tag the sockets that are there (``UnsupportedError`` if refused)."""
+        entire = self.members.entire
+        programs = ("chaosd_socket", *(() if entire else tasks.FOLLOW))
+        probe = bpf.Object("tag", struct.pack("=I", not entire), programs=programs)
+        with bpf.undone_on_error(bpf.Held(probe)) as held:
+            create = probe.program("chaosd_socket")
+            held.parts.append(bpf.link_cgroup(create, self.members.attach.path, bpf.CGROUP_SOCK_CREATE))
+            if not entire:
+                tasks.follow(self.members, probe, held)
+            _tag_standing(self.members, probe.map("tagged", 4))
+        bpf.live[self.slot] = held
+
+    def revert(self) -> Undo:
+        """Take hooks and tags away; from another process they went with the one that made them."""
+        return Undo.DONE if bpf.close(self.slot) else Undo.GONE
+
+    def present(self) -> bool:
+        """Whether this process holds the hooks."""
+        return self.slot in bpf.live
+
+
+def tags_of(slot: str) -> int:
+    """The descriptor of the map of tags of a ``Tagging`` in its slot (``KeyError`` if not applied here)."""
+    held = bpf.live[slot]
+    assert isinstance(held, bpf.Held)
+    probe = held.parts[0]
+    assert isinstance(probe, bpf.Object)
+    return probe.map("tagged").fd
+
+
+def _tag_standing(members: Members, tags: bpf.Map) -> None:
+    known: set[ProcessRef] = set()
+    while fresh := members.now() - known:
+        for ref in fresh:
+            _tag_process(ref, tags)
+        known |= fresh
+
+
+def _tag_process(ref: ProcessRef, tags: bpf.Map) -> None:
+    try:
+        pidfd = ref.pidfd()
+    except ProcessLookupError:
+        return
+    try:
+        for fd in _sockets(ref.pid):
+            _tag_socket(pidfd, fd, tags)
+    finally:
+        os.close(pidfd)
+
+
+def _sockets(pid: int) -> list[int]:
+    try:
+        fds = os.listdir(f"/proc/{pid}/fd")
+    except FileNotFoundError:
+        return []
+    return [int(fd) for fd in fds if _is_socket(f"/proc/{pid}/fd/{fd}")]
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return os.readlink(path).startswith("socket:")
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def _libc() -> CDLL:
+    return CDLL(None, use_errno=True)
+
+
+def _tag_socket(pidfd: int, fd: int, tags: bpf.Map) -> None:
+    copy = _libc().syscall(_PIDFD_GETFD, pidfd, fd, 0)
+    if copy < 0:
+        return  # closed meanwhile
+    with socket.socket(fileno=copy) as end:
+        if end.family in (socket.AF_INET, socket.AF_INET6):
+            tags.update(struct.pack("=i", end.fileno()), _TAG)
