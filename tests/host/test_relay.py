@@ -320,6 +320,17 @@ def test_a_killed_relay_is_lost_and_takes_its_device_along(ns: NetnsRef) -> None
     assert edit.revert() is Undo.GONE
 
 
+def test_a_device_deleted_under_the_relay_ends_it(ns: NetnsRef) -> None:
+    """As when somebody says `ip link del`: the relay notices, ends, and says why."""
+    edit = Relay(ns, unused_name(), delay=0.1)
+    edit.apply()
+    with inside(ns), IPRoute() as ip:
+        ip.link("del", ifname=edit.name)
+    world.until(edit.lost, "the loss goes unnoticed", 2)
+    assert "bad state" in edit.lost()
+    assert edit.revert() is Undo.GONE
+
+
 def test_another_process_reverts_it(ns: NetnsRef) -> None:
     """The journalled value is enough for the watchdog to find the holder and end it."""
     edit = Relay(ns, unused_name(), delay=0.1)
