@@ -29,7 +29,7 @@ from chaosd.watchdog import Pulse, Watchdog, now
 TICK = 0.1
 """Seconds between two looks at everything that can end a run."""
 SAMPLE = 0.5
-"""Seconds between two samples in the journal."""
+"""Seconds between two samples in the journal, and between two looks at targets and edits."""
 LEASE = 2.0
 """Seconds for which a fault in the kernel outlives the last sign of life of its engine."""
 RECENT = 2.0
@@ -261,16 +261,21 @@ class _Run:
             raise Ended("aborted", "the watchdog died")
         if now() - self.sampled >= SAMPLE:
             self._sample()
+            self._check_held()
         if self.live:
             self._judge()
         select.select([self.watchdog], [], [], TICK)
 
-    def _judge(self) -> None:
+    def _check_held(self) -> None:
+        if not self.live:
+            return
         for planned in self.plan.faults:
             planned.target.check_alive()
         for edit in self.applied:
             if why := edit.lost():
                 raise Ended("aborted", f"{edit.describe()}: {why}")
+
+    def _judge(self) -> None:
         for watch in self.watches:
             if breach := watch.breached(self.sampler, self.live):
                 raise Ended("aborted", breach)

@@ -15,8 +15,9 @@ from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import family, threads
 from chaosd.targets.model import Target
 
-_Count = Annotated[int | None, msgspec.Meta(ge=0, description="how many tasks it may have in all")]
-_More = Annotated[int | None, msgspec.Meta(ge=0, description="how many more tasks than it has now")]
+_Tasks = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[_Tasks | None, msgspec.Meta(description="how many tasks it may have in all")]
+_More = Annotated[_Tasks | None, msgspec.Meta(description="how many more tasks than it has now")]
 
 
 class PidsLimit(Fault, frozen=True, kw_only=True):

@@ -14,11 +14,17 @@ import msgspec
 _CLONE_NEWNET = 0x40000000
 
 
-class NetnsRef(msgspec.Struct, frozen=True):
+class NetnsRef(msgspec.Struct, frozen=True, eq=False):
     """A network namespace: ``inode`` of its nsfs file is its identity, ``path`` is where to look first."""
 
     inode: int
     path: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NetnsRef) and self.inode == other.inode
+
+    def __hash__(self) -> int:
+        return hash(self.inode)
 
     @classmethod
     def at(cls, path: str) -> NetnsRef:
