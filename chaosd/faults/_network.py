@@ -12,6 +12,7 @@ from msgspec import Meta
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import cgroup, netlink
+from chaosd.kernel.capability_network import TAGGING
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.gate import Act, Gate, Program
@@ -217,6 +218,8 @@ def gated(
     gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags)
     yield from clsacts(found)
     if tagging:
+        if not (verdict := TAGGING()).ok:
+            raise UnsupportedError(f"cannot tell {target.spec} from its neighbors: {verdict.reason}")
         yield tagging
     yield gate
     for way in found:

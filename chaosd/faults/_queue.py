@@ -79,13 +79,20 @@ def _ifbs(netns: NetnsRef, detours: dict[Way, str], what: Treatment, at: Plannin
             yield Tbf(netns, name, what.rate, *_bucket(what, mtu))
         else:
             shape = (what.delay, what.jitter, what.correlation, what.shape, what.corrupt, what.rate)
-            yield Netem(netns, name, *shape, seed=at.seed)
+            yield Netem(netns, name, *shape, limit=_limit(what, mtu, 1_000_000), seed=at.seed)
 
 
 def _bucket(what: Treatment, mtu: int) -> tuple[int, int]:
     # a bucket holds the largest packet (tbf cuts GSO packets that are larger) and 5 ms of the rate
     burst = max(mtu + 256, round(what.rate / 8 * 0.005))
     return burst, burst + max(_GSO * 2, round(what.rate / 8 * what.queue))
+
+
+def _limit(what: Treatment, mtu: int, most: int) -> int:
+    # none is lost to a delay at that many packets a second; a rate may lose what waits too long
+    if what.rate:
+        return 16 + round(what.rate / 8 * what.queue / mtu)
+    return min(2**31 - 1, 10_000 + round(most * (what.delay + 8 * what.jitter)))
 
 
 def _relays(detours: dict[Way, str], what: Treatment, at: Planning, mark: int) -> Iterator[Edit]:
@@ -104,7 +111,7 @@ def _relays(detours: dict[Way, str], what: Treatment, at: Planning, mark: int) -
             distribution=what.shape,
             corrupt=what.corrupt,
             rate=what.rate,
-            limit=10_000 + round(100_000 * (what.delay + 8 * what.jitter)),
+            limit=_limit(what, way.interface.mtu, 100_000),
             seed=at.seed,
         )
         yield RelayReturn(name, device, way.ingress, mark, at.run)

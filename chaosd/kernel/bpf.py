@@ -135,13 +135,19 @@ class Lease:
     """
 
     def __init__(self) -> None:
-        made = _libbpf().bpf_map_create(_ARRAY, b"chaosd_lease", 4, 8, 1, byref(_create_options()))
+        options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=_MMAPABLE)
+        made = _libbpf().bpf_map_create(_ARRAY, b"chaosd_lease", 4, 8, 1, byref(options))
         self.fd = _checked(made, "lease map")
         self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
 
     def renew(self, until: float) -> None:
         """Let the programs strike until a moment of CLOCK_BOOTTIME, in seconds; 0 stops them now."""
         self._page[:8] = struct.pack("=Q", int(until * 1e9))
+
+    @property
+    def until(self) -> float:
+        """The deadline as it stands."""
+        return float(struct.unpack("=Q", self._page[:8])[0] / 1e9)
 
 
 class _CreateOptions(ctypes.Structure):
@@ -155,10 +161,6 @@ class _CreateOptions(ctypes.Structure):
         ("inner_map_fd", c_uint32),
         ("map_flags", c_uint32),
     )
-
-
-def _create_options() -> _CreateOptions:
-    return _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=_MMAPABLE)
 
 
 @cache

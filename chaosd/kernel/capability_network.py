@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import CDLL, get_errno
 from threading import Thread
 
-from chaosd.errors import ChaosdError
+from chaosd.errors import ChaosdError, UnsupportedError
+from chaosd.kernel import bpf
 from chaosd.kernel.capability import Verdict, capability
+from chaosd.kernel.cgroup import UNIFIED, CgroupRef, hierarchies
 from chaosd.kernel.gate import Gate
 from chaosd.kernel.match import Filters, Rule
 from chaosd.kernel.netem import Netem, Tbf
+from chaosd.kernel.netlink import rtnl
 from chaosd.kernel.netns import DeviceRef, NetnsRef
+from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.refusal import Refusal
+from chaosd.kernel.sockets import Tagging
+from chaosd.kernel.tasks import Members
 from chaosd.kernel.tc import Clsact, Hook, Ifb
 
 _CLONE_NEWNET = 0x40000000
@@ -56,19 +66,75 @@ def modprobe(*modules: str) -> None:
 def GATE() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether packets can be picked on an interface: libbpf, eBPF, clsact and cls_bpf."""
     modprobe("sch_ingress", "cls_bpf", "act_mirred")
-    return in_scratch_netns(lambda netns: _hang(netns, ""))
+    return in_scratch_netns(lambda netns: _must_meet(netns, ""))
 
 
-def _hang(netns: NetnsRef, redirect: str) -> None:
-    device = DeviceRef(netns, 1, "lo")
-    rule = Rule.chance(0, 1.0)
-    gate = Gate(_RUN, _INDEX, netns, "queue" if redirect else "drop", Filters(), rule)
+def _must_meet(netns: NetnsRef, tagging: str) -> None:
+    # the canary: a packet of our own on lo that the gate has to meet; it spares it (chance 0)
+    gate = Gate(_RUN, _INDEX, netns, "drop", Filters(), Rule.chance(0, 0.0), tagging)
     try:
-        Clsact(device).apply()
-        gate.apply()
-        Hook(device, gate.slot, _RUN, gate.rank, "chaosd_loop_out", redirect).apply()
+        _hang(netns, gate, "")
+        with rtnl(netns) as ip:
+            ip.link("set", index=1, state="up")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as canary:
+            canary.sendto(b"", ("127.0.0.1", 9))
+        met = gate.evidence()
+        if met is None or met.matched == 0:
+            raise UnsupportedError("the gate attaches but meets no packet")
     finally:
         gate.revert()
+
+
+def _hang(netns: NetnsRef, gate: Gate, redirect: str) -> None:
+    device = DeviceRef(netns, 1, "lo")
+    Clsact(device).apply()
+    gate.apply()
+    Hook(device, gate.slot, _RUN, gate.rank, "chaosd_loop_out", redirect).apply()
+
+
+@capability("tagging")
+def TAGGING() -> Verdict:  # noqa: N802  # a capability is a constant
+    """Whether the packets of one process can be told from others: sk_storage, cgroup v2, raw tracepoints."""
+    return in_scratch_netns(_tag_ourselves)
+
+
+def _tag_ourselves(netns: NetnsRef) -> None:
+    tagging = Tagging(_RUN, _INDEX, Members(_v2(), entire=False, processes=(ProcessRef.of(os.getpid()),)))
+    tagging.apply()
+    try:
+        _must_meet(netns, tagging.slot)
+    finally:
+        tagging.revert()
+
+
+def _v2() -> CgroupRef:
+    root = hierarchies().get(UNIFIED)
+    if root is None:
+        raise UnsupportedError("no cgroup v2 is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified")
+    return CgroupRef.at(root)
+
+
+@capability("connect")
+def CONNECT() -> Verdict:  # noqa: N802  # a capability is a constant
+    """Whether connect(2) can be made to fail: cgroup hooks and bpf_set_retval (Linux 5.18)."""
+    return in_scratch_netns(_must_be_refused)
+
+
+def _must_be_refused(_: NetnsRef) -> None:
+    members = Members(_v2(), entire=False, processes=(ProcessRef.of(os.getpid()),))
+    here = Filters(ports=((9, 9),), cidrs=("127.66.0.9",))
+    refusal = Refusal(_RUN, _INDEX, members, errno.EXFULL, here, Rule.chance(0, 1.0))
+    refusal.apply()
+    before = bpf.lease().until
+    try:
+        refusal.renew(time.clock_gettime(time.CLOCK_BOOTTIME) + 2)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as canary:
+            answer = canary.connect_ex(("127.66.0.9", 9))
+    finally:
+        bpf.renew(before)
+        refusal.revert()
+    if answer != errno.EXFULL:
+        raise UnsupportedError(f"a connection that had to fail with EXFULL got {errno.errorcode.get(answer)}")
 
 
 @capability("ifb")
@@ -77,8 +143,12 @@ def IFB() -> Verdict:  # noqa: N802  # a capability is a constant
     modprobe("ifb", "sch_ingress", "cls_bpf", "act_mirred")
 
     def attempt(netns: NetnsRef) -> None:
-        Ifb(netns, _SCRATCH).apply()
-        _hang(netns, _SCRATCH)
+        gate = Gate(_RUN, _INDEX, netns, "queue", Filters(), Rule.chance(0, 1.0))
+        try:
+            Ifb(netns, _SCRATCH).apply()
+            _hang(netns, gate, _SCRATCH)
+        finally:
+            gate.revert()
 
     return in_scratch_netns(attempt)
 

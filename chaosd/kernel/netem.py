@@ -112,6 +112,7 @@ class Netem(_Qdisc, frozen=True, tag="tc.netem"):
         shape: of the jitter.
         corrupt: share of packets that get one bit flipped (0 to 1).
         rate: bits per second; 0 for no limit.
+        limit: packets it may hold; more are lost.
         seed: of the random choices, where the kernel takes one (6.7 and later).
     """
 
@@ -121,6 +122,7 @@ class Netem(_Qdisc, frozen=True, tag="tc.netem"):
     shape: Shape = "uniform"
     corrupt: float = 0.0
     rate: float = 0.0
+    limit: int = 1000
     seed: int = 0
 
     @property
@@ -135,12 +137,6 @@ class Netem(_Qdisc, frozen=True, tag="tc.netem"):
     def _head(self) -> bytes:
         # struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter; times follow as attributes
         return struct.pack("=6I", 0, self.limit, 0, 0, 0, 0)
-
-    @property
-    def limit(self) -> int:
-        """Packets it may hold: a million for each second of delay, so that none is lost by surprise."""
-        longest = self.delay + 8 * self.jitter + (1.0 if self.rate else 0.0)
-        return min(2**31 - 1, 10_000 + round(1_000_000 * longest))
 
     def _options(self) -> list[tuple[str, bytes]]:
         corrupt, correlation = (min(_CERTAIN, round(x * _CERTAIN)) for x in (self.corrupt, self.correlation))

@@ -21,8 +21,14 @@ Rtnl = Any
 INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 """The two filter parents of clsact (linux/pkt_sched.h: TC_H_CLSACT and TC_H_MIN_INGRESS, _EGRESS)."""
 
+ALL_PROTOCOLS = 3
+"""ETH_P_ALL in host order, as pyroute2 wants it; swapped, a filter attaches and meets nothing."""
+
 HANDLE = 0xC4
 """The first byte of the handles of our filters; the one after it is ours, too."""
+
+ALL_PROTOCOLS = 3
+"""ETH_P_ALL, in host order as pyroute2 wants it."""
 
 _LOOPBACK, _ETHER = 772, 1  # linux/if_arp.h: ARPHRD_*
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL)

@@ -12,7 +12,6 @@ from chaosd.kernel.tc import CLSACT_MEND, FILTER_MEND
 
 _TO_INGRESS = 1  # linux/bpf.h: BPF_F_INGRESS
 _PRIO = 0xC4
-_ALL_PROTOCOLS = 3
 
 
 class RelayReturn(Edit, frozen=True, tag="relay.return"):
@@ -57,7 +56,7 @@ class RelayReturn(Edit, frozen=True, tag="relay.return"):
                 HANDLE << 24 | int(self.run, 16),
                 parent=INGRESS,
                 prio=_PRIO,
-                protocol=_ALL_PROTOCOLS,
+                protocol=netlink.ALL_PROTOCOLS,
                 fd=probe.program("chaosd_return"),
                 name=f"chaosd_return:{self.run}",
                 direct_action=True,

@@ -21,7 +21,6 @@ FILTER_MEND = "needs CONFIG_NET_CLS_BPF and CONFIG_NET_ACT_MIRRED (modules cls_b
 IFB_MEND = "needs CONFIG_IFB (module ifb; on Fedora and RHEL in kernel-modules-extra)"
 
 _FIRST_PRIO = 0xC4  # and the 127 after it
-_ALL_PROTOCOLS = 3  # ETH_P_ALL, in host order as pyroute2 wants it
 
 
 class Clsact(Edit, frozen=True, tag="tc.clsact"):
@@ -187,7 +186,7 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
                 self.handle,
                 parent=self.parent,
                 prio=self.prio,
-                protocol=_ALL_PROTOCOLS,
+                protocol=netlink.ALL_PROTOCOLS,
                 fd=fd,
                 name=f"{self.program}:{self.run}",
                 **self._action(ip),
@@ -207,7 +206,7 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
                 found = self._found(ip)
                 if found is None or not found.ours:
                     return Undo.FOREIGN if found else Undo.GONE
-                place = {"parent": self.parent, "prio": self.prio, "protocol": _ALL_PROTOCOLS}
+                place = {"parent": self.parent, "prio": self.prio, "protocol": netlink.ALL_PROTOCOLS}
                 ip.tc("del-filter", "bpf", self.device.ifindex, self.handle, **place)
                 return Undo.DONE
         except OSError as error:

@@ -1,0 +1,54 @@
+"""``network.refuse``: the target's connections are refused, or fail with any errno."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from chaosd.errors import ChaosdError
+from chaosd.faults._network import NetworkFault, members
+from chaosd.faults.base import Mechanism, Planning
+from chaosd.kernel.capability_network import CONNECT
+from chaosd.kernel.edit import Edit
+from chaosd.kernel.refusal import Refusal
+from chaosd.targets.model import Target
+
+_NEVER = ("EINTR", "ERESTART")
+"""A caller takes EINTR from connect(2) for success in the making."""
+
+
+class NetworkRefuse(NetworkFault, frozen=True, kw_only=True):
+    """connect(2) fails at once with ``error``; what is connected already stays so."""
+
+    name: ClassVar[str] = "network.refuse"
+    mechanisms: ClassVar = (Mechanism("cgroup", (CONNECT,), "a program on the target's cgroup v2"),)
+    takes: ClassVar[str] = "processes"
+
+    error: Annotated[str, Meta(description="errno by name")] = "ECONNREFUSED"
+    protocol: Annotated[str, Meta(description="tcp or udp; empty for both")] = "tcp"
+
+    def check(self) -> list[str]:
+        """An errno that connect can return, and filters that a connection attempt has."""
+        wrong = super().check()
+        if self.error not in errno.errorcode.values() or self.error in _NEVER:
+            wrong.append(f"error: {self.error!r} is no errno that can be injected (such as ECONNREFUSED)")
+        if self.source_ports or self.devices or self.direction != "egress":
+            wrong.append("source_ports, devices and direction mean nothing before there is a connection")
+        return wrong
+
+    def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
+        """Links on the target's cgroup."""
+        if target.device is not None:
+            raise ChaosdError(
+                f"{target.spec} has no processes that connect", hint="aim at a process or a unit"
+            )
+        who, number = members(target), getattr(errno, self.error)
+        yield Refusal(at.run, at.index, who, number, self.filters(target, at), self.rule(at))
+
+    def effect(self, target: Target, at: Planning) -> list[str]:
+        """What a caller gets."""
+        share = f"{self.percent} of connections" if self.percent < 100 else "every connection"
+        return [f"{share} of {target.spec} ({self.filters(target, at)}) fails with {self.error}"]
