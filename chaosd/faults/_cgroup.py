@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Planning
-from chaosd.kernel.cgroup import UNIFIED, CgroupRef, read
+from chaosd.kernel.cgroup import UNIFIED, CgroupRef, members, read
 from chaosd.kernel.cgroup_plan import enclose, in_place
 from chaosd.kernel.edit import MARK, Edit
-from chaosd.kernel.process import family, resident
+from chaosd.kernel.process import family, find, resident
 from chaosd.kernel.systemd import SYSTEMD, set_properties
 from chaosd.targets.model import Target
 
@@ -57,6 +57,9 @@ def limits(
         ChaosdError: the target has nothing that takes them.
     """
     key, ref = key_of(at, controller), own(target, at, controller)
+    if ref is not None and _sticks(ref, settings):
+        held = [process for process in map(find, members(ref.path)) if process is not None]
+        return enclose(held, key, controller, f"{MARK}-{at.run}", settings)
     through_systemd = key == UNIFIED or not unit.keys() & _V2_ONLY
     if ref is not None and through_systemd and target.manager.startswith("unit:") and SYSTEMD().ok:
         return set_properties(target.manager.removeprefix("unit:"), unit, ref, [*settings][-1])
@@ -66,3 +69,9 @@ def limits(
     if not processes:
         raise ChaosdError(f"{target.spec} has no processes to limit", hint="aim at a pid, unit or container")
     return enclose(processes, key, controller, f"{MARK}-{at.run}", settings)
+
+
+def _sticks(ref: CgroupRef, settings: dict[str, str]) -> bool:
+    # the CPUs of a cgroup that holds processes cannot be unset again: ENOSPC (validate_change(),
+    # kernel/cgroup/cpuset.c); systemd fails at that as well
+    return "cpuset.cpus" in settings and not value(ref, "cpuset.cpus") and bool(members(ref.path))

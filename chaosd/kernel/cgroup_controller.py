@@ -8,7 +8,7 @@ import os
 from chaosd.errors import ChaosdError, ForeignStateError
 from chaosd.kernel.cgroup import CgroupRef, read, write
 from chaosd.kernel.cgroup_file import configuration
-from chaosd.kernel.edit import Edit, Undo
+from chaosd.kernel.edit import MARK, Edit, Undo
 
 DEFAULTS = {
     "cpu.max": "max 100000",
@@ -78,8 +78,9 @@ class Controller(Edit, frozen=True, tag="cgroup.controller"):
         """Disable it, unless somebody has set one of its values in a child, or enabled it further down."""
         if not self.present():
             return Undo.GONE
-        children = [entry.path for entry in os.scandir(self.cgroup.path) if entry.is_dir()]
-        if any(settings_of(child, f"{self.name}.") for child in children):
+        children = (entry for entry in os.scandir(self.cgroup.path) if entry.is_dir())
+        others = [child.path for child in children if not child.name.startswith(f"{MARK}-")]
+        if any(settings_of(child, f"{self.name}.") for child in others):
             return Undo.FOREIGN
         try:
             write(self.cgroup, "cgroup.subtree_control", f"-{self.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 
 from chaosd.errors import ChaosdError, ForeignStateError, TargetLostError
 from chaosd.kernel.cgroup import (
@@ -19,7 +20,7 @@ from chaosd.kernel.cgroup import (
 )
 from chaosd.kernel.cgroup_file import configuration, counts, evidence_of, put, settle, value_in
 from chaosd.kernel.edit import Edit, Evidence, Undo
-from chaosd.kernel.process import ProcessRef, descendants
+from chaosd.kernel.process import ProcessRef, family
 
 _PATIENCE = 2.0
 
@@ -199,21 +200,18 @@ class Move(Edit, frozen=True, tag="cgroup.move"):
         """Move the processes, then their descendants, until no new one is found at home."""
         if not any(process.alive() for process in self.processes):
             raise TargetLostError(f"process {self.processes[0].pid} has ended")
-        while moving := [pid for pid in self._all() if self._place(pid) == self.home.path]:
-            try:
-                moved = [send(pid, self.group) for pid in moving]
-            except OSError as error:
-                said = f"{self.group} does not take process {self.processes[0].pid}: {error.strerror}"
-                raise ChaosdError(said, hint="aim at a target that owns its cgroup") from error
-            if not any(moved):
-                break
+        try:
+            self._drive(self._at_home, self.group)
+        except OSError as error:
+            said = f"{self.group} does not take process {self.processes[0].pid}: {error.strerror}"
+            raise ChaosdError(said, hint="aim at a target that owns its cgroup") from error
 
     def revert(self) -> Undo:
         """Move those that are still in our cgroup back home."""
-        back = [send(pid, self.home.path) for pid in self._ours()]
-        if any(back):
+        if self._drive(self._ours, self.home.path):
             return Undo.DONE
-        return Undo.FOREIGN if self._strayed() else Undo.GONE
+        strayed = any(p.alive() and self._place(p.pid) != self.home.path for p in self.processes)
+        return Undo.FOREIGN if strayed else Undo.GONE
 
     def present(self) -> bool:
         """Whether one of them is in our cgroup."""
@@ -230,19 +228,22 @@ class Move(Edit, frozen=True, tag="cgroup.move"):
         places = {process.pid: self._place(process.pid) for process in self.processes if process.alive()}
         return {f"cgroup of {pid} in {_mount_of(self.group)}": place for pid, place in places.items()}
 
-    def _all(self) -> list[int]:
-        return [
-            pid
-            for process in self.processes
-            if process.alive()
-            for pid in (process.pid, *descendants(process.pid))
-        ]
+    def _drive(self, waiting: Callable[[], list[int]], path: str) -> bool:
+        # they may fork meanwhile; one that is just dying stays where it is until it is a zombie
+        deadline, moved = time.monotonic() + _PATIENCE, False
+        while pids := waiting():
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, f"processes {pids} stay where they are")
+            moved |= bool(sum(send(pid, path) for pid in pids))
+        return moved
+
+    def _at_home(self) -> list[int]:
+        return [p.pid for p in family(self.processes) if self._place(p.pid) == self.home.path]
 
     def _ours(self) -> list[int]:
-        return [pid for pid in self._all() if f"{self._place(pid)}/".startswith(f"{self.group}/")]
-
-    def _strayed(self) -> bool:
-        return any(p.alive() and self._place(p.pid) != self.home.path for p in self.processes)
+        return [
+            p.pid for p in family(self.processes) if f"{self._place(p.pid)}/".startswith(f"{self.group}/")
+        ]
 
     def _place(self, pid: int) -> str:
         try:

@@ -91,10 +91,11 @@ def _children(pid: int) -> list[int]:
 def family(roots: Iterable[ProcessRef]) -> list[ProcessRef]:
     """Processes with all their descendants as they are now, parents first, each once."""
     pids = dict.fromkeys(pid for root in roots if root.alive() for pid in (root.pid, *descendants(root.pid)))
-    return [ref for pid in pids if (ref := _known(pid)) is not None and ref.alive()]
+    return [ref for pid in pids if (ref := find(pid)) is not None and ref.alive()]
 
 
-def _known(pid: int) -> ProcessRef | None:
+def find(pid: int) -> ProcessRef | None:
+    """The process that has this pid now, if there is one."""
     try:
         return ProcessRef.of(pid)
     except ProcessLookupError:
@@ -132,7 +133,7 @@ def stopped(process: ProcessRef) -> bool:
 
 def stopped_pids() -> list[int]:
     """Every process on this host that is stopped by a signal, for ``doctor``."""
-    refs = (_known(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    refs = (find(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [ref.pid for ref in refs if ref is not None and stopped(ref)]
 
 

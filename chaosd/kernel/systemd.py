@@ -45,7 +45,8 @@ def systemctl(*words: str) -> str:
     Raises:
         ChaosdError: it failed, is not there, or took over 4 s.
     """
-    command = ["systemctl", "--no-ask-password", *words]
+    # dies with its caller, so that no change of a dead engine lands after it was put back
+    command = ["setpriv", "--pdeathsig", "KILL", "systemctl", "--no-ask-password", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
@@ -118,12 +119,14 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
 
     def revert(self) -> Undo:
         """Set the old value, then put the drop-in back and let systemd read its files again."""
+        # systemd answers in turn: what was asked before this is in the drop-in after it
+        loaded = systemctl("show", "--property=LoadState", "--value", "--", self.unit) == "loaded"
         now = _text(self.path)
         if now == self.dropin:
             return Undo.GONE
         if not self._ours(now):
             return Undo.FOREIGN
-        if systemctl("show", "--property=LoadState", "--value", "--", self.unit) == "loaded":
+        if loaded:
             systemctl(*set_arguments(self.unit, [f"{self.key}={self.before}"]))
         _restore(self.path, self.dropin)
         systemctl("daemon-reload")
