@@ -15,6 +15,7 @@ from chaosd.checks.threshold import DEFAULTS, Threshold
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault
+from chaosd.faults.base import find as find_fault
 from chaosd.faults.base import registry as fault_registry
 from chaosd.units import Duration
 
@@ -139,12 +140,12 @@ def _step(item: Any, path: document.Path, problems: Problems) -> Step | None:
     if named is None:
         return None
     name, fields = named
-    known = fault_registry()
-    if name not in known:
-        problems.add(path, f"unknown fault {name!r}", document.near(name, known))
+    kind = find_fault(name)
+    if kind is None:
+        problems.add(path, f"unknown fault {name!r}", document.near(name, fault_registry()))
         return None
     target = fields.pop("target", "")
-    fault = document.build(known[name], fields, (*path, name), problems)
+    fault = document.build(kind, fields, (*path, name), problems)
     for problem in fault.check() if fault is not None else ():
         problems.add((*path, name), problem)
     return Step(fault, str(target)) if fault is not None else None
@@ -216,11 +217,11 @@ def load(word: str, overrides: Mapping[str, Any]) -> Scenario:
 
 def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:
     """A scenario of one fault, for ``chaosd inject``."""
-    known = fault_registry()
-    if fault not in known:
-        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, known))
+    kind = find_fault(fault)
+    if kind is None:
+        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, fault_registry()))
     problems = Problems(fault)
-    built = document.build(known[fault], dict(fields), (), problems)
+    built = document.build(kind, dict(fields), (), problems)
     for problem in built.check() if built is not None else ():
         problems.add((), problem)
     try:

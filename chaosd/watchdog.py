@@ -30,7 +30,7 @@ GRACE = 5.0
 RETRY_FOR = 60.0
 """Seconds for which an edit that would not go back is tried again."""
 _LOCK_TIMEOUT = 30.0
-_MCL_CURRENT, _MCL_FUTURE, _PR_SET_NAME = 1, 2, 15
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT, _PR_SET_NAME = 1, 2, 4, 15
 
 
 class Pulse:
@@ -163,4 +163,5 @@ def _stand_apart(keep: int) -> None:
         file.write("-1000")
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NAME, b"chaosd-watchdog", 0, 0, 0)
-    libc.mlockall(_MCL_CURRENT | _MCL_FUTURE)
+    # ONFAULT keeps what is in memory there without copying the pages shared with the engine first.
+    libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)

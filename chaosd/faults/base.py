@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import ClassVar
@@ -89,12 +90,21 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if not ladder:
             known = ", ".join(m.name for m in self.mechanisms)
             raise ChaosdError(f"{self.name} has no mechanism {self.mechanism!r}", hint=f"one of {known}")
-        missing = {m.name: m.missing() for m in ladder}
+        missing = {}
         for mechanism in ladder:
-            if not missing[mechanism.name]:
+            if not (why := mechanism.missing()):
                 return mechanism
+            missing[mechanism.name] = why
         reasons = "; ".join(f"{name} needs {', '.join(why)}" for name, why in missing.items())
         raise UnsupportedError(f"this host cannot do {self.name}: {reasons}", hint="see: chaosd doctor")
+
+
+def find(name: str) -> type[Fault] | None:
+    """The fault of a name, importing its file alone; None when there is none of that name."""
+    if name.replace(".", "").replace("_", "").isalnum():
+        with suppress(ModuleNotFoundError):
+            import_module(f"chaosd.faults.{name.replace('.', '_')}")
+    return _registered(Fault).get(name)
 
 
 def registry() -> dict[str, type[Fault]]:

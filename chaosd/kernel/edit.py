@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, ClassVar, Union
 
 import msgspec
@@ -121,10 +123,14 @@ def to_data(edit: Edit) -> dict[str, Any]:
 
 
 def from_data(data: dict[str, Any]) -> Edit:
-    """The edit that ``to_data`` wrote.
+    """The edit that ``to_data`` wrote; imports every kind if its own is not known yet.
 
     Raises:
         msgspec.ValidationError: no such kind, or its fields have changed since.
     """
+    if data.get("kind") not in {kind.__struct_config__.tag for kind in kinds()}:
+        package = import_module("chaosd.kernel")
+        for module in iter_modules(package.__path__):
+            import_module(f"chaosd.kernel.{module.name}")
     edit: Edit = msgspec.convert(data, _union(kinds()))
     return edit
