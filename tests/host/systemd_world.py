@@ -1,6 +1,7 @@
 """A systemd of the test's own: init of its own pid, mount, cgroup and network namespaces.
 
-It knows no unit but those of the test, and ends with the namespaces. Its cgroups are below one of
+It knows no unit but those of the test, cannot write to the host's root file system, and ends with
+the namespaces. Its cgroups are below one of
 a name of its own in every hierarchy of the host, which it takes for the roots.
 """
 
@@ -29,19 +30,19 @@ _serial = count()
 _ENTER = """
 set -e
 units=$1; shift
-mount --make-rprivate /
-mount -t proc proc /proc
-mount -t tmpfs none /run
-umount -R /sys/fs/cgroup
-mount -t sysfs sysfs /sys
-test "$1" = ":/sys/fs/cgroup" || mount -t tmpfs none /sys/fs/cgroup
+mount -n -o remount,bind,ro /
+mount -n -t proc proc /proc
+mount -n -t tmpfs none /run
+umount -n -R /sys/fs/cgroup
+mount -n -t sysfs sysfs /sys
+test "$1" = ":/sys/fs/cgroup" || mount -n -t tmpfs none /sys/fs/cgroup
 for pair in "$@"; do
     key=${pair%%:*}; path=${pair#*:}
     test -d "$path" || mkdir -p "$path"
     case $key in
-        "") mount -t cgroup2 none "$path" ;;
-        name=*) mount -t cgroup -o "none,$key" none "$path" ;;
-        *) mount -t cgroup -o "$key" none "$path" ;;
+        "") mount -n -t cgroup2 none "$path" ;;
+        name=*) mount -n -t cgroup -o "none,$key" none "$path" ;;
+        *) mount -n -t cgroup -o "$key" none "$path" ;;
     esac
 done
 exec env container=test SYSTEMD_UNIT_PATH="$units" \
