@@ -21,20 +21,20 @@ _NEVER = ("EINTR", "ERESTART")
 
 
 class NetworkRefuse(NetworkFault, frozen=True, kw_only=True):
-    """connect(2) fails at once with ``error``; what is connected already stays so."""
+    """connect(2) fails at once with ``errno``; what is connected already stays so."""
 
     name: ClassVar[str] = "network.refuse"
     mechanisms: ClassVar = (Mechanism("cgroup", (CONNECT,), "a program on the target's cgroup v2"),)
     takes: ClassVar[str] = "processes"
 
-    error: Annotated[str, Meta(description="errno by name")] = "ECONNREFUSED"
+    errno: Annotated[str, Meta(description="errno by name")] = "ECONNREFUSED"
     protocol: Annotated[str, Meta(description="tcp or udp; empty for both")] = "tcp"
 
     def check(self) -> list[str]:
         """An errno that connect can return, and filters that a connection attempt has."""
         wrong = super().check()
-        if self.error not in errno.errorcode.values() or self.error in _NEVER:
-            wrong.append(f"error: {self.error!r} is no errno that can be injected (such as ECONNREFUSED)")
+        if self.errno not in errno.errorcode.values() or self.errno in _NEVER:
+            wrong.append(f"errno: {self.errno!r} is no errno that can be injected (such as ECONNREFUSED)")
         if self.source_ports or self.devices or self.direction != "egress":
             wrong.append("source_ports, devices and direction mean nothing before there is a connection")
         return wrong
@@ -45,10 +45,10 @@ class NetworkRefuse(NetworkFault, frozen=True, kw_only=True):
             raise ChaosdError(
                 f"{target.spec} has no processes that connect", hint="aim at a process or a unit"
             )
-        who, number = members(target), getattr(errno, self.error)
+        who, number = members(target), getattr(errno, self.errno)
         yield Refusal(at.run, at.index, who, number, self.filters(target, at), self.rule(at))
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What a caller gets."""
         share = f"{self.percent} of connections" if self.percent < 100 else "every connection"
-        return [f"{share} of {target.spec} ({self.filters(target, at)}) fails with {self.error}"]
+        return [f"{share} of {target.spec} ({self.filters(target, at)}) fails with {self.errno}"]
