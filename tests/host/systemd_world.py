@@ -1,8 +1,8 @@
 """A systemd of the test's own: init of its own pid, mount, cgroup and network namespaces.
 
 It knows no unit but those of the test, cannot write to the host's root file system, and ends with
-the namespaces. Its cgroups are below one of
-a name of its own in every hierarchy of the host, which it takes for the roots.
+the namespaces. Its cgroups are below one of a name of its own in every hierarchy of the host, which
+it takes for the roots.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _serial = count()
 _ENTER = """
 set -e
 units=$1; shift
+mount -n -t tmpfs none /run
 mount -n -o remount,bind,ro /
 mount -n -t proc proc /proc
-mount -n -t tmpfs none /run
 umount -n -R /sys/fs/cgroup
 mount -n -t sysfs sysfs /sys
 test "$1" = ":/sys/fs/cgroup" || mount -n -t tmpfs none /sys/fs/cgroup
