@@ -22,22 +22,12 @@ import msgspec
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel.edit import Edit, Undo, to_data
-from chaosd.kernel.netns import boot_id
+from chaosd.places import boot_id, history_dir, run_dir
 
 Record = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
-
-
-def run_dir() -> Path:
-    """Where live journals and the host lock are; ``CHAOSD_RUN_DIR`` moves it."""
-    return Path(os.environ.get("CHAOSD_RUN_DIR", "/run/chaosd"))
-
-
-def history_dir() -> Path:
-    """Where the journals of finished runs go; ``CHAOSD_STATE_DIR`` moves its parent."""
-    return Path(os.environ.get("CHAOSD_STATE_DIR", "/var/lib/chaosd")) / "runs"
 
 
 def read(path: Path) -> Iterator[Record]:

@@ -12,7 +12,6 @@ from chaosd.journal import Journal, Record
 from chaosd.kernel import leftovers
 from chaosd.kernel.edit import Edit, Undo, from_data
 
-
 State = dict[str, dict[str, str]]
 
 

@@ -43,7 +43,7 @@ def _faults() -> list[dict[str, Any]]:
 
     rows = []
     for name, fault in registry().items():
-        missing = {mechanism.name: mechanism.missing() for mechanism in fault.mechanisms}
+        missing = {mechanism.name: mechanism.missing(anew=True) for mechanism in fault.mechanisms}
         usable = [mechanism for mechanism, why in missing.items() if not why]
         rows.append({"fault": name, "mechanism": usable[0] if usable else None, "missing": missing})
     return rows

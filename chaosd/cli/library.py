@@ -103,7 +103,11 @@ def scenarios_validate(file: str, settings: tuple[str, ...], as_json: bool) -> N
 
     overrides = {key: scalar(value) for key, _, value in (word.partition("=") for word in settings)}
     scenario = load(file, overrides)
-    data: dict[str, Any] = {"name": scenario.name, "faults": [step.fault.name for step in scenario.faults], "valid": True}
+    data: dict[str, Any] = {
+        "name": scenario.name,
+        "faults": [step.fault.name for step in scenario.faults],
+        "valid": True,
+    }
     if as_json:
         print_json(data)
     else:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +21,46 @@ _COLORS = {"passed": "green", "inconclusive": "yellow", "interrupted": "yellow",
 _WHEN = ("before", "during", "after")
 
 
-@contextmanager
-def live(view: View) -> Iterator[Callable[[], None]]:
-    """Show a run while it goes on; yields what to call when the view has changed."""
-    if not _console.is_terminal:
-        yield _Lines(view).refresh
-        return
-    with Live(console=_console, refresh_per_second=8, transient=True, get_renderable=lambda: _screen(view)):
-        yield lambda: None
+class Progress:
+    """Shows a run while it goes on: a live table on a terminal, else a line for each phase."""
 
-
-class _Lines:
-    # Without a terminal, a line for each phase is all the progress there is to show.
     def __init__(self, view: View) -> None:
         self._view = view
         self._phase = ""
+        self._live: Live | None = None
 
     def refresh(self) -> None:
-        if self._view.phase != self._phase:
-            self._phase = self._view.phase
-            if self._phase != "ended":
+        """Show what the view says now."""
+        if self._view.phase == self._phase:
+            return
+        self._phase = self._view.phase
+        if not _console.is_terminal:
+            if self._phase not in ("starting", "ended"):
                 _console.print(f"[dim]{self._view.scenario}: {self._phase}[/]")
+        elif self._live is None and self._phase in ("baseline", "fault", "recover"):
+            self._live = Live(
+                console=_console,
+                refresh_per_second=8,
+                transient=True,
+                get_renderable=lambda: _screen(self._view),
+            )
+            self._live.start()
+
+    def close(self) -> None:
+        """Take the live table away."""
+        if self._live is not None:
+            self._live.stop()
 
 
 def follow(path: Path) -> None:
     """Show the run of another process until it ends."""
     view = of(path)
-    with live(view) as refresh:
+    with closing(Progress(view)) as progress:
         while path.exists():
             fresh = of(path)
             for field in view.__struct_fields__:
                 setattr(view, field, getattr(fresh, field))
-            refresh()
+            progress.refresh()
             time.sleep(0.25)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,7 @@ from chaosd.cli import complete
 from chaosd.cli.output import print_json
 
 if TYPE_CHECKING:
+    from chaosd.cli.render import Progress
     from chaosd.journal import Record
     from chaosd.plan import Plan
     from chaosd.scenario import Scenario
@@ -167,23 +167,29 @@ def _execute(made: Plan, as_json: bool, report: str | None) -> int:
     from chaosd.report.fold import View
 
     view = View()
-    live: AbstractContextManager[Callable[[], None]] = nullcontext(lambda: None)
-    if not as_json:
-        from chaosd.cli import render
+    shown: list[Progress] = []
 
-        live = render.live(view)
-    with live as refresh:
+    def show(record: Record) -> None:
+        view.add(record)
+        # Rich is imported late: a fault without checks before it is live by then.
+        if not as_json and (shown or view.phase == "fault" or (view.phase == "baseline" and made.checks)):
+            from chaosd.cli.render import Progress
 
-        def show(record: Record) -> None:
-            view.add(record)
-            refresh()
+            shown[:] = shown or [Progress(view)]
+            shown[0].refresh()
 
+    try:
         status = execute(made, show)
+    finally:
+        for progress in shown:
+            progress.close()
     if report:
         _write_report(view, report)
     if as_json:
         print_json(view)
     else:
+        from chaosd.cli import render
+
         render.result(view)
     return int(status)
 

@@ -23,9 +23,12 @@ class Mechanism(msgspec.Struct, frozen=True):
     needs: tuple[Capability, ...] = ()
     note: str = ""
 
-    def missing(self) -> list[str]:
-        """Why it cannot be used here, one line for each capability that is missing."""
-        verdicts = ((need.name, need()) for need in self.needs)
+    def missing(self, *, anew: bool = False) -> list[str]:
+        """Why it cannot be used here, one line for each capability that is missing.
+
+        With ``anew`` everything is tried now, whatever was proven before.
+        """
+        verdicts = ((need.name, need.attempt() if anew else need()) for need in self.needs)
         return [
             f"{name}: {verdict.reason}" + (f"; {verdict.mend}" if verdict.mend else "")
             for name, verdict in verdicts

@@ -1,13 +1,20 @@
 """What this kernel can do, found out by trying in a scratch namespace, never by version.
 
-A capability is a function that tries; its verdict is kept for the life of the process.
+A capability is a function that tries; its verdict is kept for the life of the process. What was
+proven stays proven until the next boot and is kept in the run directory, so that the next command
+starts at once; what was missing is tried anew, for it may have been mended.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
+
+from chaosd import __version__
+from chaosd.places import boot_id, run_dir
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -16,6 +23,29 @@ class Verdict(msgspec.Struct, frozen=True):
     ok: bool
     reason: str = ""
     mend: str = ""
+
+
+def _ledger() -> str:
+    return str(run_dir() / f"proven-{__version__}-{boot_id()}")
+
+
+def _proven() -> set[str]:
+    try:
+        with open(_ledger(), encoding="ascii") as file:
+            return set(file.read().split())
+    except FileNotFoundError:
+        return set()
+
+
+def _remember(name: str, ok: bool) -> None:
+    known = _proven()
+    if ok is (name in known):
+        return
+    run_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = f"{_ledger()}.{os.getpid()}"
+    with open(part, "w", encoding="ascii") as file:
+        file.write("\n".join(sorted(known | {name} if ok else known - {name})))
+    os.replace(part, _ledger())
 
 
 class Capability:
@@ -32,8 +62,16 @@ class Capability:
         self._verdict: Verdict | None = None
 
     def __call__(self) -> Verdict:
+        """Whether it works here; tried at most once a process."""
         if self._verdict is None:
-            self._verdict = self._attempt()
+            self._verdict = Verdict(ok=True) if self.name in _proven() else self.attempt()
+        return self._verdict
+
+    def attempt(self) -> Verdict:
+        """Try it now, whatever is known already."""
+        self._verdict = self._attempt()
+        with suppress(OSError):  # the run directory may not be ours to write
+            _remember(self.name, self._verdict.ok)
         return self._verdict
 
     def __repr__(self) -> str:

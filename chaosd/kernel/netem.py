@@ -82,7 +82,8 @@ class _Qdisc(Edit, frozen=True):
                 found = self._found(ip)
                 if found is None or found["handle"] != _HANDLE:
                     return Undo.GONE
-                ip.tc("del", self._kind, found["index"], _HANDLE, parent=_ROOT)
+                # without a kind, or pyroute2's own plug-in would ask for the parameters of a new one
+                ip.tc("del", None, found["index"], _HANDLE, parent=_ROOT)
                 return Undo.DONE
         except OSError as error:
             return gone_or_raise(error)

@@ -27,9 +27,6 @@ ALL_PROTOCOLS = 3
 HANDLE = 0xC4
 """The first byte of the handles of our filters; the one after it is ours, too."""
 
-ALL_PROTOCOLS = 3
-"""ETH_P_ALL, in host order as pyroute2 wants it."""
-
 _LOOPBACK, _ETHER = 772, 1  # linux/if_arp.h: ARPHRD_*
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from ctypes import CDLL, get_errno
+from functools import cache
 
 import msgspec
 
@@ -70,7 +69,7 @@ def _libc() -> CDLL:
 
 
 def setns(fd: int, kind: int = _CLONE_NEWNET) -> None:
-    """setns(2) for the calling thread (os.setns is Python 3.12 and later)."""
+    """Enter a namespace with the calling thread: setns(2), which ``os`` has from Python 3.12 on."""
     if _libc().setns(fd, kind) != 0:
         raise OSError(get_errno(), f"setns: {os.strerror(get_errno())}")
 
@@ -120,8 +119,3 @@ def _index(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         return 0
-
-
-def boot_id() -> str:
-    """Which boot of the kernel this is; kernel state of another boot is gone."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

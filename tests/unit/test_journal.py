@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chaosd import journal as journals
-from chaosd import restore
+from chaosd import places, restore
 from chaosd.errors import ChaosdError
 from chaosd.journal import HostLock, Journal
 from chaosd.kernel.edit import Edit, Undo
@@ -84,7 +84,7 @@ def test_another_process_can_undo_from_the_file_alone(journal: Journal, tmp_path
     assert restore.close_out(other, "killed", "test") == []
     assert not Path(note.path).exists()
     assert not path.exists()
-    view = fold(journals.read(journals.history_dir() / path.name))
+    view = fold(journals.read(places.history_dir() / path.name))
     assert (view.verdict, view.restored["differs"], view.restored["compared"]) == ("killed", [], 1)
 
 
@@ -107,7 +107,7 @@ def test_another_boot_means_the_kernel_state_is_gone(journal: Journal, tmp_path:
     note = Note(str(tmp_path / "things/a"))
     journal.intend(note)
     note.apply()
-    text = journal.path.read_text("utf-8").replace(journals.boot_id(), "another-boot")
+    text = journal.path.read_text("utf-8").replace(places.boot_id(), "another-boot")
     journal.path.write_text(text, "utf-8")
     assert restore.undo(journal) == []
     assert Path(note.path).exists(), "nothing is touched: it is not the state the journal speaks of"
@@ -153,11 +153,11 @@ def test_a_full_disk_costs_the_history_its_entry_not_the_run_its_end(
 def test_the_lock_goes_with_its_owner(journal: Journal) -> None:
     pid = os.fork()
     if pid == 0:
-        path = journals.run_dir() / "child"
+        path = places.run_dir() / "child"
         fd = os.open(path, os.O_CREAT | os.O_RDWR)
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
-    fd = os.open(journals.run_dir() / "child", os.O_RDWR)
+    fd = os.open(places.run_dir() / "child", os.O_RDWR)
     assert journals.try_lock(fd)
     os.close(fd)
