@@ -61,7 +61,7 @@ class Engine:
         self.url = url
         self.pid = pid
         self.cgroup_parent = parent
-        self.client = docker.DockerClient(base_url=url, timeout=60)
+        self.client = docker.DockerClient(base_url=url, timeout=150)
 
     @property
     def netns(self) -> NetnsRef:
@@ -120,7 +120,7 @@ def _daemon(folder: Path, parent: str) -> Iterator[Engine]:
     try:
         with inside(NetnsRef.at(f"/proc/{process.pid}/ns/net")), IPRoute() as ip:
             ip.link("set", index=1, state="up")
-        until(lambda: _answers(process, folder / "engine.sock", log), "dockerd does not answer", 60)
+        until(lambda: _answers(process, folder / "engine.sock", log), "dockerd does not answer", 150)
         yield Engine(url, process.pid, parent)
     finally:
         _end(process, namespace)

@@ -72,7 +72,7 @@ class World:
         enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--cgroup", "--net"]
         environment = {**os.environ, "PYTHONPATH": str(Path(chaosd.__file__).parents[1])}
         return subprocess.run(
-            [*enter, *argv], capture_output=True, text=True, check=False, timeout=60, env=environment
+            [*enter, *argv], capture_output=True, text=True, check=False, timeout=150, env=environment
         )
 
 
@@ -101,7 +101,7 @@ def systemd(units: Mapping[str, str], idle: Mapping[str, str] | None = None) -> 
             with _init(folder, mounts, groups) as pid:
                 world = World(pid)
                 ask = ("systemctl", "is-active", *units)
-                until(lambda: world.call(*ask).returncode == 0, "the units do not start", 60)
+                until(lambda: world.call(*ask).returncode == 0, "the units do not start", 150)
                 yield world
         finally:
             _remove(groups)
@@ -122,7 +122,7 @@ def _init(folder: str, mounts: Mapping[str, str], groups: list[Path]) -> Iterato
         start_new_session=True,
     )
     try:
-        until(lambda: _comm_of_child(process) == "systemd", "systemd does not start")
+        until(lambda: _comm_of_child(process) == "systemd", "systemd does not start", 60)
         yield tree(process.pid, snapshot())[1].pid
     finally:
         # the child first: unshare then collects it, and ends
