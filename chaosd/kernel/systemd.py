@@ -62,7 +62,7 @@ def same(key: str, one: str, other: str) -> bool:
     if key == "AllowedCPUs":
         return cpus_of(one.replace(" ", ",")) == cpus_of(other.replace(" ", ","))
     if key == "CPUQuotaPeriodSec":
-        return _seconds(one or _PERIOD) == _seconds(other or _PERIOD)
+        return _microseconds(one or _PERIOD) == _microseconds(other or _PERIOD)
     try:
         return float(one.rstrip("%")) == float(other.rstrip("%"))
     except ValueError:
@@ -178,16 +178,16 @@ def assignment(key: str, shown: str) -> str:
     """A property as ``systemctl show`` prints it, in the form that an assignment takes."""
     if key in _SHOWN and shown == "infinity":
         return ""
-    return f"{_seconds(shown) * 100:g}%" if key == "CPUQuota" else shown
+    return f"{_microseconds(shown) / 10_000:g}%" if key == "CPUQuota" else shown
 
 
-def _seconds(text: str) -> float:
-    factors = {"us": 1e-6, "ms": 1e-3, "min": 60.0, "s": 1.0}
+def _microseconds(text: str) -> int:
+    factors = {"us": 1, "ms": 1_000, "min": 60_000_000, "s": 1_000_000}
     total = 0.0
     for part in text.split():
         unit = next(unit for unit in factors if part.endswith(unit))
         total += float(part.removesuffix(unit)) * factors[unit]
-    return total
+    return round(total)
 
 
 def _text(path: str) -> str | None:

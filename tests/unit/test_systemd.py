@@ -47,6 +47,9 @@ def test_the_last_assignment_of_a_drop_in_counts() -> None:
         ("CPUQuota", "", "20%", False),
         ("AllowedCPUs", "0-2", "0 1 2", True),
         ("AllowedCPUs", "0-2", "0,1", False),
+        ("CPUQuotaPeriodSec", "", "100000us", True),
+        ("CPUQuotaPeriodSec", "20ms", "20000us", True),
+        ("CPUQuotaPeriodSec", "", "20000us", False),
         ("MemoryHigh", "infinity", "infinity", True),
     ],
 )
