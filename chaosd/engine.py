@@ -179,11 +179,13 @@ class _Run:
         self._baseline()
         for planned in self.plan.faults:
             planned.target.check_alive()
-        self.journal.write("before", state=restore.surroundings(self.plan.edits))
+        assert self.watchdog is not None
+        edits = (*watchdog.apart(self.plan.run, self.watchdog.process), *self.plan.edits)
+        self.journal.write("before", state=restore.surroundings(edits))
         self._phase("inject")
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
-        for edit in self.plan.edits:
+        for edit in edits:
             self._apply(edit)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)

@@ -22,6 +22,9 @@ from pathlib import Path
 
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal
+from chaosd.kernel.cgroup import UNIFIED, CgroupRef, hierarchies, of_process, root
+from chaosd.kernel.cgroup_group import Move, Subgroup
+from chaosd.kernel.edit import MARK, Edit
 from chaosd.kernel.process import ProcessRef
 from chaosd.restore import close_out
 
@@ -89,6 +92,21 @@ class Watchdog:
         self._end.close()
         with suppress(ChildProcessError):
             os.waitpid(self.process.pid, 0)
+
+
+def apart(run: str, process: ProcessRef) -> tuple[Edit, ...]:
+    """The edits that give a watchdog a cgroup of its own.
+
+    There it survives what ends everything in the engine's cgroup at once, such as the end of a
+    login session. None where chaosd may not make cgroups.
+    """
+    for key in (UNIFIED, "name=systemd"):
+        top = hierarchies().get(key)
+        if top is not None and os.access(top, os.W_OK):
+            group = Subgroup(root(key), f"{MARK}-{run}")
+            home = CgroupRef.at(of_process(process.pid)[key])
+            return group, Move((process,), home, group.path)
+    return ()
 
 
 def start(journal: Path, pulse: Pulse) -> Watchdog:
