@@ -23,6 +23,7 @@ COUNTERS = {
 """Where the kernel counts what a control file did: file, key in it, unit."""
 
 _COUNTS_PROCESSES = {"cpuset.cpus", "cgroup.freeze", "freezer.state"}
+_FROZEN = {"cgroup.freeze": ("cgroup.events", "frozen 1"), "freezer.state": ("freezer.state", "FROZEN")}
 _RECLAIMS = {"memory.high", "memory.max", "memory.limit_in_bytes"}
 _VOLATILE = (".pressure", "usage", "failcnt", ".peak", "usage_in_bytes", "_level")
 _ACTIONS = {
@@ -79,12 +80,9 @@ def evidence_of(ref: CgroupRef, file: str, base: int = 0) -> Evidence:
 
 
 def _in_force(ref: CgroupRef, file: str) -> bool:
-    where, word = {
-        "cgroup.freeze": ("cgroup.events", "frozen 1"),
-        "freezer.state": ("freezer.state", "FROZEN"),
-    }.get(file, ("cgroup.procs", ""))
+    where, word = _FROZEN.get(file, ("", ""))
     try:
-        return word in read(ref, where)
+        return not where or word in read(ref, where)
     except FileNotFoundError:
         return False
 
