@@ -183,7 +183,7 @@ def test_a_cgroup_by_every_way_to_write_it() -> None:
             assert target.cgroups == {"": group}
             assert [ref.pid for ref in target.processes] == [process.pid]
             assert radius(target) == "single-service"
-        assert f"did you mean cgroup:/{name}?" in refused(f"cgroup:{name}x")
+        assert f"did you mean cgroup:/{name}" in refused(f"cgroup:{name}x")
 
 
 def test_a_cgroup_lives_by_its_directory() -> None:
