@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,7 +53,7 @@ def _faults() -> list[dict[str, Any]]:
 def _print(data: dict[str, Any]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(f"kernel {data['kernel']}")
     console.print(_table(data["faults"]))
     for whose, title in (("ours", "left over by chaosd"), ("others", "looks like other tools'")):
@@ -81,5 +82,6 @@ def _better(row: dict[str, Any]) -> list[str]:
     for name, why in row["missing"].items():
         if name == row["mechanism"]:
             break
-        lines.append(f"{name}: {'; '.join(why)}")
+        said = "; ".join(why)
+        lines.append(said if said.startswith(name) else f"{name}: {said}")
     return lines

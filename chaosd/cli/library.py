@@ -8,6 +8,7 @@ import click
 
 from chaosd.cli import complete
 from chaosd.cli.output import print_json
+from chaosd.cli.run import set_option
 
 
 class _ListByDefault(click.Group):
@@ -73,7 +74,7 @@ def scenarios_list(as_json: bool) -> None:
     from chaosd.scenario import library, load
 
     rows = {name: load(name, {}).description for name in library()}
-    _table(rows, as_json)
+    _table(rows if as_json else {name: _sentence(text) for name, text in rows.items()}, as_json)
 
 
 @scenarios.command("show")
@@ -94,15 +95,16 @@ def scenarios_show(name: str, as_json: bool) -> None:
 
 @scenarios.command("validate")
 @click.argument("file", shell_complete=complete.scenario)
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a parameter.")
+@set_option
 @_json
-def scenarios_validate(file: str, settings: tuple[str, ...], as_json: bool) -> None:
-    """Check a scenario file: every mistake at once, with its line; exit status 2 if there is any."""
-    from chaosd.document import scalar
+def scenarios_validate(file: str, settings: dict[str, Any], as_json: bool) -> None:
+    """Check a scenario file and show every mistake at once.
+
+    Each is shown with its line; the exit status is 2 if there is any.
+    """
     from chaosd.scenario import load
 
-    overrides = {key: scalar(value) for key, _, value in (word.partition("=") for word in settings)}
-    scenario = load(file, overrides)
+    scenario = load(file, settings)
     data: dict[str, Any] = {
         "name": scenario.name,
         "faults": [step.fault.name for step in scenario.faults],
@@ -115,45 +117,92 @@ def scenarios_validate(file: str, settings: tuple[str, ...], as_json: bool) -> N
 
 
 def describe(kind: Any) -> dict[str, Any]:
-    """A fault class as data: its words, mechanisms and fields."""
+    """A fault class as data: its words, mechanisms (best first) and fields."""
     import msgspec
 
-    fields: dict[str, dict[str, Any]] = {}
     hints = _hints(kind)
-    for field in msgspec.structs.fields(kind):
-        type_name, meaning = hints[field.name]
-        default = None if field.required else field.default
-        fields[field.name] = {
-            "type": type_name,
-            "required": field.required,
-            "default": "none" if default in (None, "", ()) else str(default),
-            "description": meaning,
-        }
+    about = {field.name: _field(field, *hints[field.name]) for field in msgspec.structs.fields(kind)}
+    ladder = [mechanism.name for mechanism in kind.mechanisms]
+    forced = {
+        "type": " | ".join(ladder),
+        "required": False,
+        "default": "the best this host has",
+        "description": "use this one or none",
+    }
     return {
         "name": kind.name,
-        "doc": " ".join((kind.__doc__ or "").split()),
-        "mechanisms": [mechanism.name for mechanism in kind.mechanisms],
+        "doc": _words(kind),
+        "mechanisms": ladder,
+        "needs": {m.name: [need.name for need in m.needs] for m in kind.mechanisms},
+        "notes": {m.name: m.note for m in kind.mechanisms if m.note},
+        "takes": kind.takes,
         "irreversible": kind.irreversible,
-        "fields": fields,
+        # its own fields come first, what all faults have comes last
+        "fields": {name: about[name] for name in _own_first(kind)} | {"mechanism": forced},
+    }
+
+
+def _own_first(kind: Any) -> list[str]:
+    inherited = [name for name in kind.__struct_fields__ if name not in kind.__annotations__]
+    own = [name for name in kind.__struct_fields__ if name in kind.__annotations__]
+    return [*own, *(name for name in inherited if name != "mechanism")]
+
+
+def _field(field: Any, shown: str, meaning: str) -> dict[str, Any]:
+    import msgspec
+
+    default = field.default
+    if field.default_factory is not msgspec.NODEFAULT:
+        default = field.default_factory()
+    nothing = field.required or default in (None, "", (), [])
+    return {
+        "type": shown,
+        "required": field.required,
+        "default": "none" if nothing else str(default).lower() if isinstance(default, bool) else str(default),
+        "description": meaning,
     }
 
 
 def _hints(kind: Any) -> dict[str, tuple[str, str]]:
-    from typing import get_args, get_type_hints
+    from typing import get_type_hints
 
     import msgspec
 
     found = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         metas = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
-        plain = get_args(hint)[0] if metas else hint
-        shown = plain.__name__.lower() if isinstance(plain, type) else str(plain).replace("chaosd.units.", "")
-        found[name] = (shown, (metas[0].description or "") if metas else "")
+        found[name] = (_type_name(hint), next((meta.description for meta in metas if meta.description), ""))
     return found
 
 
+def _type_name(hint: Any) -> str:
+    from types import UnionType
+    from typing import Annotated, Literal, Union, get_args, get_origin
+
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _type_name(inside[0])
+    if origin is Literal:
+        return " | ".join(map(str, inside))
+    if origin in (Union, UnionType):
+        return " | ".join(_type_name(part) for part in inside if part is not type(None))
+    if origin is list:
+        return f"list of {_type_name(inside[0])}"
+    words = {"str": "text", "int": "number", "bool": "true | false"}
+    return getattr(hint, "what", "") or words.get(hint.__name__, hint.__name__)
+
+
+def _words(kind: Any) -> str:
+    return " ".join((kind.__doc__ or "").split()).replace("``", "`")
+
+
 def _summary(kind: Any) -> str:
-    return (kind.__doc__ or "").strip().splitlines()[0]
+    return (kind.__doc__ or "").strip().splitlines()[0].replace("``", "`")
+
+
+def _sentence(text: str) -> str:
+    end = text.find(". ")
+    return text if end < 0 else text[: end + 1]
 
 
 def _table(rows: dict[str, str], as_json: bool) -> None:

@@ -49,7 +49,7 @@ def _setting(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...
     return {key: scalar(value) for key, _, value in (word.partition("=") for word in words)}
 
 
-_set_option = click.option(
+set_option = click.option(
     "--set", "settings", multiple=True, callback=_setting, metavar="KEY=VALUE", help="Set a parameter."
 )
 
@@ -57,7 +57,7 @@ _set_option = click.option(
 @click.command()
 @click.argument("scenario", shell_complete=complete.scenario)
 @_target_option
-@_set_option
+@set_option
 @_common
 @click.option("--dry-run", is_flag=True, help="Stop after the plan; touch nothing.")
 @click.option(
@@ -103,7 +103,10 @@ def inject(
     as_json: bool,
     dry_run: bool,
 ) -> None:
-    """Inject one FAULT, such as: chaosd inject network.delay delay=100ms --target pid:42 --duration 10s."""
+    """Inject one FAULT, with no scenario.
+
+    chaosd inject network.delay delay=100ms --target pid:42 --duration 10s
+    """
     from chaosd.scenario import single
 
     for name, value in (("--target", target), ("--duration", duration)):
@@ -118,7 +121,7 @@ def inject(
 @click.command()
 @click.argument("scenario", shell_complete=complete.scenario)
 @_target_option
-@_set_option
+@set_option
 @_common
 def plan(
     scenario: str,
@@ -141,13 +144,12 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _go(scenario: Scenario, confirmed: bool, as_json: bool, *, dry_run: bool, report: str | None) -> None:
-    from chaosd import plan as planning
-
-    made = planning.make(scenario, confirmed=confirmed or dry_run)
     if dry_run:
-        _show_plan(made, as_json)
+        from chaosd import plan as planning
+
+        _show_plan(planning.make(scenario, confirmed=True), as_json)
         return
-    sys.exit(_execute(made, as_json, report))
+    sys.exit(_execute(scenario, confirmed, as_json, report))
 
 
 def _show_plan(made: Plan, as_json: bool) -> None:
@@ -162,7 +164,7 @@ def _show_plan(made: Plan, as_json: bool) -> None:
     render.plan(data)
 
 
-def _execute(made: Plan, as_json: bool, report: str | None) -> int:
+def _execute(scenario: Scenario, confirmed: bool, as_json: bool, report: str | None) -> int:
     from chaosd.engine import execute
     from chaosd.report.fold import View
 
@@ -172,14 +174,16 @@ def _execute(made: Plan, as_json: bool, report: str | None) -> int:
     def show(record: Record) -> None:
         view.add(record)
         # Rich is imported late: a fault without checks before it is live by then.
-        if not as_json and (shown or view.phase == "fault" or (view.phase == "baseline" and made.checks)):
+        if not as_json and (
+            shown or view.phase == "fault" or (view.phase == "baseline" and scenario.steady_state)
+        ):
             from chaosd.cli.render import Progress
 
             shown[:] = shown or [Progress(view)]
             shown[0].refresh()
 
     try:
-        status = execute(made, show)
+        status = execute(scenario, show, confirmed=confirmed)
     finally:
         for progress in shown:
             progress.close()

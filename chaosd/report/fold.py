@@ -74,7 +74,8 @@ class View(msgspec.Struct):
         self.edits[record["n"]].state = f"stuck: {record['error']}"
 
     def _on_sample(self, record: Record) -> None:
-        self.checks, self.evidence = record["checks"], record["evidence"]
+        # once the edits are put back, nothing counts any more; what was counted stays
+        self.checks, self.evidence = record["checks"], record["evidence"] or self.evidence
 
     def _on_stats(self, record: Record) -> None:
         self.stats[record["when"]] = record["checks"]
