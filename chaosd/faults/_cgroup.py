@@ -12,8 +12,17 @@ from chaosd.kernel.edit import MARK, Edit
 from chaosd.kernel.process import family, find, resident
 from chaosd.kernel.systemd import SYSTEMD, set_properties
 from chaosd.targets.model import Target
+from chaosd.units import Percent
 
 _V2_ONLY = {"AllowedCPUs", "MemoryHigh", "MemoryMax"}  # systemd.resource-control(5)
+
+
+class CpuShare(Percent):
+    """Percent of one CPU: 150% is one and a half."""
+
+    what = "share of one CPU"
+    example = "20%"
+    limit = 100_000.0
 
 
 def key_of(at: Planning, controller: str) -> str:

@@ -8,22 +8,13 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.faults._cgroup import limits, own
+from chaosd.faults._cgroup import CpuShare, limits, own
 from chaosd.faults.base import Fault, Mechanism, Planning
 from chaosd.kernel.cgroup import CPU_V1, CPU_V2
 from chaosd.kernel.cgroup_plan import cpu_share
 from chaosd.kernel.edit import Edit
 from chaosd.targets.model import Target
-from chaosd.units import Duration, Percent
-
-
-class CpuShare(Percent):
-    """Percent of one CPU: 150% is one and a half."""
-
-    what = "share of one CPU"
-    example = "20%"
-    limit = 100_000.0
-
+from chaosd.units import Duration
 
 _Share = Annotated[CpuShare, msgspec.Meta(description="share of ONE CPU; 150% is one and a half CPUs")]
 _Period = Annotated[Duration, msgspec.Meta(description="how often it is dealt out, 1ms to 1s")]

@@ -21,8 +21,9 @@ from resources import (
 from world import python, spawn, until
 
 from chaosd.errors import ChaosdError
+from chaosd.faults._cgroup import CpuShare
 from chaosd.faults.cpu_pin import CpuPin
-from chaosd.faults.cpu_throttle import CpuShare, CpuThrottle
+from chaosd.faults.cpu_throttle import CpuThrottle
 from chaosd.faults.memory_limit import MemoryLimit
 from chaosd.faults.pids_limit import PidsLimit
 from chaosd.kernel.cgroup import UNIFIED, home_of, root

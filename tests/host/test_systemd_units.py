@@ -14,8 +14,9 @@ from resources import applied, plan, revert_elsewhere
 from world import need, until
 
 from chaosd.errors import ForeignStateError
+from chaosd.faults._cgroup import CpuShare
 from chaosd.faults.base import Fault
-from chaosd.faults.cpu_throttle import CpuShare, CpuThrottle
+from chaosd.faults.cpu_throttle import CpuThrottle
 from chaosd.faults.memory_limit import MemoryLimit
 from chaosd.faults.pids_limit import PidsLimit
 from chaosd.faults.process_kill import ProcessKill
