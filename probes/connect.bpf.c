@@ -36,7 +36,7 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, const struct endpoin
 
 SEC("cgroup/connect4") int chaosd_connect4(struct bpf_sock_addr *ctx)
 {
-	struct endpoint far = { .port = bpf_ntohs(ctx->user_port) };
+	struct endpoint far = {.port = bpf_ntohs(ctx->user_port)};
 
 	map_v4(&far.address, ctx->user_ip4);
 	return judge(ctx, &far, true);
@@ -44,7 +44,7 @@ SEC("cgroup/connect4") int chaosd_connect4(struct bpf_sock_addr *ctx)
 
 SEC("cgroup/connect6") int chaosd_connect6(struct bpf_sock_addr *ctx)
 {
-	struct endpoint far = { .port = bpf_ntohs(ctx->user_port) };
+	struct endpoint far = {.port = bpf_ntohs(ctx->user_port)};
 
 	far.address.s6_addr32[0] = ctx->user_ip6[0];
 	far.address.s6_addr32[1] = ctx->user_ip6[1];

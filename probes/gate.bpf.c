@@ -5,9 +5,9 @@
 #include <linux/pkt_cls.h>
 #include "lease.h"
 #include "match.h"
+#include "owner.h"
 #include "packet.h"
 #include "rule.h"
-#include "tagged.h"
 
 enum { ACT_DROP, ACT_MATCH, ACT_DOUBLE };
 
@@ -26,53 +26,6 @@ const volatile struct gate gate SEC(".rodata.config");
 static __always_inline bool seen(const struct __sk_buff *skb)
 {
 	return (skb->tc_index & 0xff00) == (gate.tag & 0xff00) && (skb->tc_index & 0xff) >= (gate.tag & 0xff);
-}
-
-static __always_inline bool is_tagged(struct bpf_sock *sk)
-{
-	struct bpf_sock *full = bpf_sk_fullsock(sk);
-
-	if (full)
-		return bpf_sk_storage_get(&tagged, full, 0, 0);
-	full = bpf_get_listener_sock(sk); /* a handshake is not a whole socket yet */
-	return full && bpf_sk_storage_get(&tagged, full, 0, 0);
-}
-
-static __always_inline struct bpf_sock *look(struct __sk_buff *skb, const struct packet *packet,
-					     struct bpf_sock_tuple *tuple, __u32 size)
-{
-	if (packet->protocol == IPPROTO_TCP)
-		return bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
-	return bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
-}
-
-static __always_inline bool lookup(struct __sk_buff *skb, const struct packet *packet,
-				   const struct endpoint *near, const struct endpoint *far)
-{
-	struct bpf_sock_tuple tuple = {};
-	struct bpf_sock *sk;
-	bool found;
-
-	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
-		return false;
-	if (packet->v4) {
-		tuple.ipv4.saddr = far->address.s6_addr32[3];
-		tuple.ipv4.daddr = near->address.s6_addr32[3];
-		tuple.ipv4.sport = bpf_htons(far->port);
-		tuple.ipv4.dport = bpf_htons(near->port);
-		sk = look(skb, packet, &tuple, sizeof(tuple.ipv4));
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &far->address, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, &near->address, 16);
-		tuple.ipv6.sport = bpf_htons(far->port);
-		tuple.ipv6.dport = bpf_htons(near->port);
-		sk = look(skb, packet, &tuple, sizeof(tuple.ipv6));
-	}
-	if (!sk)
-		return false;
-	found = is_tagged(sk);
-	bpf_sk_release(sk);
-	return found;
 }
 
 static __always_inline bool leaves_target(struct __sk_buff *skb, const struct packet *packet)
@@ -131,14 +84,14 @@ static __always_inline bool in(struct __sk_buff *skb, const struct packet *packe
 	return wanted(packet, &packet->to, &packet->from) && enters_target(skb, packet);
 }
 
-#define GATE(name, condition, ingress)                                      \
-	SEC("tc") int name(struct __sk_buff *skb)                           \
-	{                                                                   \
-		struct packet packet = {};                                  \
-                                                                            \
-		if (seen(skb) || !parse(skb, &packet) || !(condition))      \
-			return gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;   \
-		return verdict(skb, &packet, ingress);                      \
+#define GATE(name, condition, ingress)                                    \
+	SEC("tc") int name(struct __sk_buff *skb)                         \
+	{                                                                 \
+		struct packet packet = {};                                \
+                                                                          \
+		if (seen(skb) || !parse(skb, &packet) || !(condition))    \
+			return gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC; \
+		return verdict(skb, &packet, ingress);                    \
 	}
 
 GATE(chaosd_out, out(skb, &packet), false)

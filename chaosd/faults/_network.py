@@ -15,13 +15,13 @@ from chaosd.kernel import cgroup, netlink
 from chaosd.kernel.capability_network import TAGGING
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.edit import Edit
-from chaosd.kernel.gate import Act, Gate, Program
+from chaosd.kernel.gate import RANKS, Act, Gate, Program
 from chaosd.kernel.match import PROTOCOLS, Filters, Rule, network
 from chaosd.kernel.netlink import Interface
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.sockets import Tagging
 from chaosd.kernel.tasks import Members
-from chaosd.kernel.tc import Clsact, Hook
+from chaosd.kernel.tc import Clsact, Hook, free_prios, side_of
 from chaosd.targets.model import Target
 from chaosd.units import Percent
 
@@ -223,4 +223,6 @@ def gated(
         yield tagging
     yield gate
     for way in found:
-        yield Hook(way.interface.ref, gate.slot, at.run, gate.rank, way.program, detours.get(way, ""))
+        device = way.interface.ref
+        first, behind = free_prios(device, side_of(way.program), RANKS)
+        yield Hook(device, gate.slot, at.run, first + gate.rank, way.program, detours.get(way, ""), behind)

@@ -89,7 +89,7 @@ def _hang(netns: NetnsRef, gate: Gate, redirect: str) -> None:
     device = DeviceRef(netns, 1, "lo")
     Clsact(device).apply()
     gate.apply()
-    Hook(device, gate.slot, _RUN, gate.rank, "chaosd_loop_out", redirect).apply()
+    Hook(device, gate.slot, _RUN, 1, "chaosd_loop_out", redirect).apply()
 
 
 @capability("tagging")

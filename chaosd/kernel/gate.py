@@ -19,6 +19,8 @@ Program = Literal["chaosd_out", "chaosd_in", "chaosd_loop_out", "chaosd_loop_in"
 _ACTS: dict[Act, int] = {"drop": 0, "queue": 1, "double": 2}
 _TAG = 0x4000
 _FAULTS = 64
+RANKS = 2 * _FAULTS
+"""How many turns there are."""
 
 
 class Gate(Edit, frozen=True, tag="bpf.gate"):

@@ -20,8 +20,6 @@ CLSACT_MEND = "needs CONFIG_NET_SCH_INGRESS (module sch_ingress)"
 FILTER_MEND = "needs CONFIG_NET_CLS_BPF and CONFIG_NET_ACT_MIRRED (modules cls_bpf, act_mirred)"
 IFB_MEND = "needs CONFIG_IFB (module ifb; on Fedora and RHEL in kernel-modules-extra)"
 
-_FIRST_PRIO = 0xC4  # and the 127 after it
-
 
 class Clsact(Edit, frozen=True, tag="tc.clsact"):
     """A clsact qdisc on a device that had none; it changes nothing by itself.
@@ -130,23 +128,46 @@ class Ifb(Edit, frozen=True, tag="tc.ifb"):
             return False
 
 
+def side_of(program: Program) -> int:
+    """The filter parent where a program of the gate belongs."""
+    return INGRESS if program == "chaosd_in" else EGRESS
+
+
+def free_prios(device: DeviceRef, parent: int, count: int) -> tuple[int, int]:
+    """The first of ``count`` priorities in a row that no stranger's filter has, before all if possible.
+
+    Returns:
+        The priority, and how many filters of strangers come before it.
+    """
+    with rtnl(device.netns) as ip:
+        found = [f.prio for f in netlink.filters(ip, device.ifindex) if f.parent == parent and not f.ours]
+    first = next(
+        p for p in [1, *(n + 1 for n in sorted(found))] if not any(p <= n < p + count for n in found)
+    )
+    return first, sum(prio < first for prio in found)
+
+
 class Hook(Edit, frozen=True, tag="tc.hook"):
     """A filter on an interface that asks a gate about each packet.
 
     Args:
         device: where.
-        gate: the loaded gate (its slot and rank are what counts).
-        program: which of its programs; this also says which side of the interface.
+        gate: the slot of the loaded gate.
+        run: as in Planning.
+        prio: where it stands among the filters of its side, from ``free_prios`` and the gate's rank.
+        program: which of the gate's programs; this also says which side of the interface.
         redirect: our own device that the chosen packets are sent to; empty where the gate
             itself does all there is to do.
+        behind: filters of strangers that come first; one that decides keeps the packet from ours.
     """
 
     device: DeviceRef
     gate: str
     run: str
-    rank: int
+    prio: int
     program: Program
     redirect: str = ""
+    behind: int = 0
 
     @property
     def slot(self) -> str:
@@ -157,12 +178,7 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
     @property
     def parent(self) -> int:
         """The side of clsact; on lo everything is met when it leaves."""
-        return INGRESS if self.program == "chaosd_in" else EGRESS
-
-    @property
-    def prio(self) -> int:
-        """In the order of ranks, before any filter that other tools put there by default."""
-        return _FIRST_PRIO + self.rank
+        return side_of(self.program)
 
     @property
     def handle(self) -> int:
@@ -173,7 +189,8 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
         """One line: device, side and what happens."""
         side = "ingress" if self.parent == INGRESS else "egress"
         then = f", redirecting to {self.redirect}" if self.redirect else ""
-        return f"filter on {self.device.name} {side}{then}"
+        after = f", behind {self.behind} of another's, which may decide first" if self.behind else ""
+        return f"filter on {self.device.name} {side}{then}{after}"
 
     def apply(self) -> None:
         """Add the filter (``UnsupportedError`` as the kernel says)."""

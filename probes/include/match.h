@@ -46,7 +46,7 @@ struct {
 
 static __always_inline bool port_in(__u16 side, __u16 port)
 {
-	struct port_key key = { side, port };
+	struct port_key key = {side, port};
 
 	return bpf_map_lookup_elem(&ports, &key);
 }
@@ -55,7 +55,7 @@ static __always_inline bool address_matches(const volatile struct filters *want,
 {
 	const __u32 *word = far->s6_addr32;
 	bool v4 = !word[0] && !word[1] && word[2] == bpf_htonl(0xffff);
-	struct cidr_key key = { 160, v4, *far };
+	struct cidr_key key = {160, v4, *far};
 
 	if (want->has_cidrs && !bpf_map_lookup_elem(&cidrs, &key))
 		return false;

@@ -91,6 +91,13 @@ static __always_inline bool parse_v4(struct __sk_buff *skb, __u32 offset, struct
 	return parse_transport(skb, offset + (ip.ihl << 2), packet);
 }
 
+static __always_inline __u32 header_length(__u8 kind, __u8 length)
+{
+	if (kind == IPPROTO_FRAGMENT)
+		return 8;
+	return kind == IPPROTO_AH ? (length + 2) << 2 : (length + 1) << 3; /* RFC 4302, RFC 8200 */
+}
+
 static __always_inline bool parse_v6(struct __sk_buff *skb, __u32 offset, struct packet *packet)
 {
 	struct ipv6hdr ip;
@@ -114,7 +121,7 @@ static __always_inline bool parse_v6(struct __sk_buff *skb, __u32 offset, struct
 			packet->protocol = head[0];
 			return true;
 		}
-		offset += next == IPPROTO_FRAGMENT ? 8 : next == IPPROTO_AH ? (head[1] + 2) << 2 : (head[1] + 1) << 3;
+		offset += header_length(next, head[1]);
 		next = head[0];
 	}
 	packet->protocol = next;

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from chaosd.kernel.capability import Capability
 from chaosd.kernel.cgroup import CgroupRef
@@ -78,7 +78,7 @@ def veth(left: NetnsRef, right: NetnsRef, net: int = 1) -> Iterator[tuple[Device
     try:
         yield ends
     finally:
-        with suppress(FileNotFoundError), inside(left), IPRoute() as ip:
+        with suppress(FileNotFoundError, NetlinkError), inside(left), IPRoute() as ip:
             ip.link("del", index=ends[0].ifindex)
 
 
