@@ -6,6 +6,7 @@ The engine only sequences. It does not know any fault, and has no undo of its ow
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import signal
 import time
@@ -19,11 +20,12 @@ from chaosd import plan as planning
 from chaosd import restore, watchdog
 from chaosd.checks.sampler import Sampler
 from chaosd.checks.threshold import Watch
-from chaosd.errors import ChaosdError, Exit, TargetLostError, UnsupportedError
+from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
 from chaosd.journal import HostLock, Journal, Record, live
 from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
+from chaosd.scenario import Scenario
 from chaosd.watchdog import Pulse, Watchdog, now
 
 TICK = 0.1
@@ -76,12 +78,13 @@ def recover_stale() -> list[str]:
     return problems
 
 
-def execute(plan: Plan, show: Callable[[Record], None]) -> Exit:
-    """Do a run.
+def execute(scenario: Scenario, show: Callable[[Record], None], *, confirmed: bool = False) -> Exit:
+    """Do a run: one at a time on a host, and only after what dead runs left is put back.
 
     Args:
-        plan: what to do; its targets are checked once more before the first edit.
+        scenario: what to do.
         show: is given every record of the journal as it is written.
+        confirmed: the user has said yes to a radius of the entire system.
 
     Returns:
         The exit status; the journal says why.
@@ -91,13 +94,13 @@ def execute(plan: Plan, show: Callable[[Record], None]) -> Exit:
     """
     if os.geteuid() != 0:
         raise ChaosdError("chaosd changes kernel state and must be root", hint="sudo chaosd ...")
-    lock = HostLock(plan.run, plan.scenario.name)
+    run = secrets.token_hex(3)
+    lock = HostLock(run, scenario.name)
     try:
         if stuck := recover_stale():
-            error = ChaosdError(f"an earlier run is not put back: {stuck[0]}", hint="chaosd revert --all")
-            error.exit = Exit.NOT_RESTORED
-            raise error
-        return _Run(plan, show).execute()
+            raise NotRestoredError(f"an earlier run is not put back: {stuck[0]}", hint="chaosd revert --all")
+        # Planned only now: what a dead run left must not be taken for how the host was.
+        return _Run(planning.make(scenario, run=run, confirmed=confirmed), show).execute()
     finally:
         lock.release()
 

@@ -51,3 +51,9 @@ class TargetLostError(ChaosdError):
 
 class ForeignStateError(ChaosdError):
     """A piece of kernel state is in the way that chaosd did not make."""
+
+
+class NotRestoredError(ChaosdError):
+    """Something of an earlier run could not be put back, and comes first."""
+
+    exit = Exit.NOT_RESTORED

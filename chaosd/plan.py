@@ -55,11 +55,12 @@ class Plan(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(edit for planned in self.faults for edit in planned.edits))
 
 
-def make(scenario: Scenario, *, confirmed: bool = False) -> Plan:
+def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) -> Plan:
     """Resolve the targets and plan every fault; reads, never writes.
 
     Args:
         scenario: what was asked for.
+        run: six hexadecimal digits that go into the names of what the plan makes.
         confirmed: the user has said yes to a radius of the entire system.
 
     Raises:
@@ -67,7 +68,6 @@ def make(scenario: Scenario, *, confirmed: bool = False) -> Plan:
             two faults that need the same piece of kernel state.
         UnsupportedError: this host cannot do one of the faults.
     """
-    run = secrets.token_hex(3)
     seed = scenario.seed if scenario.seed is not None else secrets.randbits(32)
     operator = operator_addresses()
     planned = []

@@ -7,10 +7,11 @@ value alone, read back by another process, is enough to ``revert``.
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import cache
+from functools import cache, reduce
 from importlib import import_module
+from operator import or_
 from pkgutil import iter_modules
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -113,7 +114,7 @@ def kinds(base: type[Edit] = Edit) -> tuple[type[Edit], ...]:
 
 @cache
 def _union(members: tuple[type[Edit], ...]) -> Any:
-    return Union[members]
+    return reduce(or_, members)
 
 
 def to_data(edit: Edit) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _libc() -> CDLL:
 
 
 def setns(fd: int, kind: int = _CLONE_NEWNET) -> None:
-    """Enter a namespace with the calling thread: setns(2), which ``os`` has from Python 3.12 on."""
+    """Take the calling thread into a namespace; ``os.setns`` came with Python 3.12 only."""
     if _libc().setns(fd, kind) != 0:
         raise OSError(get_errno(), f"setns: {os.strerror(get_errno())}")
 
