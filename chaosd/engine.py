@@ -227,13 +227,12 @@ class _Run:
         self.live = 0.0
         self._phase("revert")
         began = now()
-        stuck = restore.undo(self.journal)
+        stuck = restore.undo(self.journal, self.pulse.beat)
         for pause in (0.1, 0.5, 2.0):
             if not stuck:
                 break
-            self.pulse.beat()
             time.sleep(pause)
-            stuck = restore.undo(self.journal)
+            stuck = restore.undo(self.journal, self.pulse.beat)
         compared, differs = restore.differences(self.journal) if not stuck else (0, [])
         self.journal.write("restored", took=now() - began, compared=compared, differs=differs, stuck=stuck)
         self.pulse.set_deadline(0)
@@ -275,7 +274,8 @@ class _Run:
         if not self.live:
             return
         for planned in self.plan.faults:
-            planned.target.check_alive()
+            if not planned.fault.irreversible:  # what was killed on purpose is not lost
+                planned.target.check_alive()
         for edit in self.applied:
             if why := edit.lost():
                 raise Ended("aborted", f"{edit.describe()}: {why}")

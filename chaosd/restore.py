@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import msgspec
@@ -27,17 +27,24 @@ def surroundings(edits: Iterable[Edit]) -> State:
     return state
 
 
-def undo(journal: Journal) -> list[str]:
+def undo(journal: Journal, beat: Callable[[], None] = lambda: None) -> list[str]:
     """Put back every open edit, in reverse, trying each one.
 
     What was promised under another boot of the kernel died with it.
+
+    Args:
+        journal: the run, locked by the caller.
+        beat: called before each edit, as a sign of life.
 
     Returns:
         One line for each edit that is stuck; it stays open in the journal.
     """
     same_boot = journal.same_boot()
-    attempts = (_undo_one(journal, n, record, same_boot) for n, record in reversed(journal.open_edits()))
-    return [problem for problem in attempts if problem]
+    problems = []
+    for number, record in reversed(journal.open_edits()):
+        beat()
+        problems.append(_undo_one(journal, number, record, same_boot))
+    return [problem for problem in problems if problem]
 
 
 def _undo_one(journal: Journal, number: int, record: Record, same_boot: bool) -> str:

@@ -23,7 +23,7 @@ from typing import Literal
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import relay_process, tap
+from chaosd.kernel import bpf, relay_process, tap
 from chaosd.kernel.edit import MARK, Edit, Evidence, Undo
 from chaosd.kernel.netns import NetnsRef
 from chaosd.units import Duration, Percent, Rate
@@ -184,13 +184,14 @@ class Relay(Edit, frozen=True, tag="relay"):
             os.ftruncate(page, relay_process.LAYOUT.size)
             shared = mmap.mmap(page, relay_process.LAYOUT.size)
             settings = (f"{key}={getattr(self, key)!r}" for key in _SETTINGS)
-            facts = (os.getpid(), device, page, self.distribution, *settings)
+            lease = bpf.lease().fd
+            facts = (os.getpid(), device, page, lease, self.distribution, *settings)
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", *self._title(), *map(str, facts)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(device, page),
+                pass_fds=(device, page, lease),
                 start_new_session=True,
             )
         finally:
@@ -285,14 +286,12 @@ class Relay(Edit, frozen=True, tag="relay"):
         return Counts(**dict(zip(relay_process.COUNTERS, numbers, strict=True)), overrun=overrun)
 
     def evidence(self) -> Evidence | None:
-        """Frames that came, and how many of them the fault was done to."""
+        """Frames that were lost on the way; the gate in front has counted those that were sent here."""
         seen = self.counts()
         if seen is None:
             return None
-        spared = max(0, seen.frames_in - seen.hit - seen.over_limit)
-        skipped = {"limit": seen.over_limit, "overrun": seen.overrun, "probability": spared}
-        said = {reason: count for reason, count in skipped.items() if count}
-        return Evidence(seen.frames_in + seen.overrun, seen.hit, said)
+        lost = {"limit": seen.over_limit, "overrun": seen.overrun}
+        return Evidence(skipped={reason: count for reason, count in lost.items() if count})
 
 
 _SETTINGS = [name for name in Relay.__struct_fields__ if name not in ("netns", "name", "distribution")]

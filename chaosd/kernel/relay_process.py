@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import signal
 import struct
 import sys
 from _random import Random  # what `random` is built on, without its imports
@@ -19,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from ctypes import CDLL
 from heapq import heappop, heappush
-from mmap import mmap
+from mmap import PAGESIZE, mmap
 from select import select
 from time import monotonic
 
@@ -41,7 +42,7 @@ _OVERSLEPT_MOST = 150e-6
 _SIGMAS = 4.0  # iproute2's distribution tables are 16 bit at 8192 to the sigma
 _TINY = 1e-9
 
-_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK, _SIGKILL = 1, 29, 9
+_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 
 _Held = tuple[float, int, bytes]  # when it is due, its number, the frame
 _Queue = tuple[Sequence[_Held], Callable[[_Held], None], Callable[[], _Held]]  # itself, push, pop
@@ -266,7 +267,8 @@ class Relay:
 
 def _settle(parent: int) -> None:
     prctl = CDLL(None).prctl
-    prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("the parent has ended"))
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # not SIGKILL: the lease has to be ended, too
     if os.getppid() != parent:  # it ended before the line above
         raise SystemExit("the parent has ended")
     prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
@@ -279,21 +281,31 @@ def _settle(parent: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """``relay_process.py NAME NETNS-INODE PARENT-PID TAP-FD PAGE-FD KIND KEY=VALUE...``.
+    """``relay_process.py NAME NETNS-INODE PARENT-PID TAP-FD PAGE-FD LEASE-FD KIND KEY=VALUE...``.
 
-    The first two are for whoever looks for the holder of a TAP device in /proc.
+    The first two are for whoever looks for the holder of a TAP device in /proc. When the parent has
+    ended, the lease ends at once: a gate that went on would send packets to a device that is gone.
     """
-    parent, tap, page = map(int, arguments[2:5])
+    parent, tap, page, lease = map(int, arguments[2:6])
     _settle(parent)
-    settings = {key: float(value) for key, _, value in (a.partition("=") for a in arguments[6:])}
+    settings = {key: float(value) for key, _, value in (a.partition("=") for a in arguments[7:])}
     # select(2) takes descriptors below 1024 only; the engine may have handed down a higher one.
     low = os.dup(tap)
     os.close(tap)
     os.set_blocking(low, False)
-    relay = Relay(low, settings, arguments[5], mmap(page, LAYOUT.size))
+    relay = Relay(low, settings, arguments[6], mmap(page, LAYOUT.size))
+    deadline = mmap(lease, PAGESIZE)
     gc.disable()  # there are no cycles; a collection would only come late
     os.write(1, b"ready\n")
-    relay.run(control=0)
+    try:
+        relay.run(control=0)
+    finally:
+        if _is_over(0) or os.getppid() != parent:
+            deadline[:8] = bytes(8)
+
+
+def _is_over(control: int) -> bool:
+    return bool(select((control,), (), (), 0)[0])
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def test_a_udp_packet_is_held_for_the_delay(joined: Detour) -> None:
     bare = statistics.median(took for _, took in _burst(joined, 20, pause=0.005))
     with joined.through(delay=0.05) as edit:
         arrived = _burst(joined, 20, pause=0.005)
-        assert edit.evidence().injected == 20
+        assert edit.counts().hit == 20
     assert [number for number, _ in arrived] == list(range(20))
     assert statistics.median(took for _, took in arrived) - bare == pytest.approx(0.05, abs=0.001)
 
