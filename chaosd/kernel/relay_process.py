@@ -265,10 +265,10 @@ class Relay:
         LAYOUT.pack_into(self._page, 0, *self.counts.values())
 
 
-def _settle(parent: int) -> None:
+def _settle(parent: int, end: Callable[[], None]) -> None:
     prctl = CDLL(None).prctl
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("the parent has ended"))
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # not SIGKILL: the lease has to be ended, too
+    signal.signal(signal.SIGTERM, lambda *_: end())
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # not SIGKILL: there is something left to do
     if os.getppid() != parent:  # it ended before the line above
         raise SystemExit("the parent has ended")
     prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
@@ -287,25 +287,23 @@ def main(arguments: list[str]) -> None:
     ended, the lease ends at once: a gate that went on would send packets to a device that is gone.
     """
     parent, tap, page, lease = map(int, arguments[2:6])
-    _settle(parent)
+    deadline = mmap(lease, PAGESIZE)
+
+    def end() -> None:
+        deadline[:8] = bytes(8)
+        os._exit(0)
+
+    _settle(parent, end)
     settings = {key: float(value) for key, _, value in (a.partition("=") for a in arguments[7:])}
     # select(2) takes descriptors below 1024 only; the engine may have handed down a higher one.
     low = os.dup(tap)
     os.close(tap)
     os.set_blocking(low, False)
     relay = Relay(low, settings, arguments[6], mmap(page, LAYOUT.size))
-    deadline = mmap(lease, PAGESIZE)
     gc.disable()  # there are no cycles; a collection would only come late
     os.write(1, b"ready\n")
-    try:
-        relay.run(control=0)
-    finally:
-        if _is_over(0) or os.getppid() != parent:
-            deadline[:8] = bytes(8)
-
-
-def _is_over(control: int) -> bool:
-    return bool(select((control,), (), (), 0)[0])
+    relay.run(control=0)
+    end()
 
 
 if __name__ == "__main__":
