@@ -1,0 +1,250 @@
+"""Writes docs/faults/, a page for each fault, from the faults' own classes.
+
+python tools/fault_pages.py          write the pages
+python tools/fault_pages.py --check  say which are out of date; exit status 1 if any is
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from msgspec.structs import replace
+
+from chaosd.cli.library import describe
+from chaosd.document import scalar
+from chaosd.faults._network import NetworkFault
+from chaosd.faults.base import Fault, registry
+from chaosd.scenario import single
+from chaosd.units import Percent
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "faults"
+
+SHARED: dict[str, Any] = {
+    "ports": [1],
+    "source_ports": [1],
+    "cidrs": ["10.0.0.0/8"],
+    "exclude": ["10.0.0.0/8"],
+    "protocol": "udp",
+    "direction": "ingress",
+    "percent": Percent(50),
+    "of": "flows",
+    "budget": 1,
+    "devices": ["eth0"],
+}
+"""The filters that network faults share, with a value by which it shows whether a fault takes one."""
+
+EXAMPLES = {
+    "cpu.pin": "cpus=[0]",
+    "network.corrupt": "percent=5%",
+    "network.delay": "delay=100ms jitter=20ms ports=[5432]",
+    "network.duplicate": "percent=5%",
+    "network.loss": "percent=10% direction=both",
+    "network.partition": "cidrs=[10.0.3.0/24]",
+    "network.rate": "rate=1mbit",
+    "network.refuse": "ports=[5432] percent=10%",
+    "process.kill": "signal=SIGTERM",
+}
+"""Fields worth showing; a fault that is not here is shown with what it cannot do without."""
+
+MECHANISMS = {
+    "gate": "an eBPF program on the interface's clsact decides for each packet; nothing else is needed",
+    "cgroup": "an eBPF program on the target's cgroup v2",
+    "cgroup-v1": "control files of cgroup v1",
+    "cgroup-v2": "control files of cgroup v2; of a systemd unit through systemd",
+    "freezer": "the cgroup's freezer",
+    "signal": "a signal by pidfd, which no other process can get by mistake",
+}
+
+FILTERS = """\
+## Which traffic is hit
+
+Network faults take these filters, in any mix; a filter that is left out lets everything through. They are
+applied by an eBPF program in the kernel, which looks ports and networks up in maps: naming many of them
+costs a packet no more than naming one.
+
+{table}
+
+- **Near and far.** `ports`, `cidrs` and `exclude` are about the far end *as the target sees it*, whichever
+  way a packet goes: `ports=[5432]` is the target's traffic with databases, `source_ports=[8000]` is what it
+  serves itself.
+- **Direction.** `egress` is what leaves the target. On `lo` every packet is met once, when it leaves, so
+  that a delay counts once for a round trip there, too.
+- **Percent of what.** Of `packets` each one is drawn by itself. Of `flows` a connection is either hit from
+  its first packet to its last, or never. Draws come from the seed: the same seed draws the same.
+- **Who.** For `container:`, `netns:` and whatever else has a network namespace of its own, all of the
+  namespace's interfaces but `lo` are covered. A process that shares its namespace is told from its
+  neighbors by tags on its sockets: those it has, those it will make or accept, and those of its children.
+  `devices` narrows either down; an interface that is a slave of a bridge or bond is met at its master.
+- **You.** When a whole interface, namespace or host is the target, the addresses that operators are logged
+  in from by SSH are excluded.
+"""
+
+INDEX = """\
+# Faults
+
+One page for each, generated from the class that does it. `chaosd faults show NAME` prints the same.
+
+{table}
+
+"Cannot be undone" is said in the plan before anything happens. All other faults are put back when the run
+ends, however it ends: see [what is guaranteed](../guarantees.md).
+
+"""
+
+PAGE = """\
+# {name}
+
+{doc}
+{warning}
+```console
+# chaosd inject {name} {fields}--target {target} --duration 30s
+```
+
+In a [scenario](../scenarios.md):
+
+```yaml
+faults:
+  - {yaml}
+```
+
+## Mechanisms
+
+The first one that this host has is taken, unless `mechanism` names one. `chaosd doctor` tells which that
+is, and what would mend the others.
+
+{mechanisms}
+
+## Fields
+
+{own}
+{shared}"""
+
+
+def pages() -> dict[str, str]:
+    """The text of every page by file name."""
+    found = {f"{name}.md": page(kind) for name, kind in registry().items()}
+    rows = [
+        (f"[`{name}`]({name}.md)", describe(kind)["doc"], ", ".join(describe(kind)["mechanisms"]))
+        for name, kind in registry().items()
+    ]
+    filters = _fields(describe(NetworkFault)["fields"], [*SHARED])
+    table = _table(("fault", "what it does", "mechanisms, best first"), rows)
+    found["README.md"] = INDEX.format(table=table) + FILTERS.format(table=filters)
+    return found
+
+
+def page(kind: type[Fault]) -> str:
+    """The page of one fault."""
+    about = describe(kind)
+    shown = example(kind)
+    own = [name for name in about["fields"] if name in kind.__annotations__ or name == "mechanism"]
+    return PAGE.format(
+        name=kind.name,
+        doc=about["doc"],
+        warning="\n**This cannot be undone.**\n"
+        if about["irreversible"] and "undone" not in about["doc"]
+        else "",
+        fields=f"{shown} " if shown else "",
+        target="unit:api" if about["irreversible"] else "container:api",
+        yaml=_yaml(kind.name, shown),
+        mechanisms=_table(("mechanism", "what it is", "needs"), _mechanisms(about)),
+        own=_fields(about["fields"], own),
+        shared=_shared(kind),
+    )
+
+
+def example(kind: type[Fault]) -> str:
+    """Fields that make a valid fault, as ``chaosd inject`` takes them."""
+    if kind.name in EXAMPLES:
+        return EXAMPLES[kind.name]
+    fields = describe(kind)["fields"]
+    given = {name: _sample(kind, name) for name, field in fields.items() if field["required"]}
+    if not given:
+        # what a class cannot do without although no single field is required, it says itself
+        given = {m[1]: m[2] for said in kind().check() if (m := re.search(r"such as (\w+): (\S+)", said))}
+    return " ".join(f"{name}={value}" for name, value in given.items())
+
+
+def _sample(kind: type[Fault], name: str) -> str:
+    hint = get_type_hints(kind)[name]
+    quantity = next((part for part in (hint, *get_args(hint)) if hasattr(part, "example")), None)
+    return quantity.example if quantity else "1"
+
+
+def _yaml(name: str, shown: str) -> str:
+    if not shown:
+        return name
+    pairs = ", ".join(f"{key}: {value}" for key, _, value in (word.partition("=") for word in shown.split()))
+    return f"{name}: {{{pairs}}}"
+
+
+def _mechanisms(about: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for name in about["mechanisms"]:
+        needs = ", ".join(about["needs"][name]) or "nothing"
+        yield f"`{name}`", about["notes"].get(name) or MECHANISMS.get(name, ""), needs
+
+
+def _fields(fields: dict[str, Any], names: list[str]) -> str:
+    rows = [
+        (
+            f"`{name}`",
+            fields[name]["type"],
+            "**required**" if fields[name]["required"] else fields[name]["default"],
+            fields[name]["description"],
+        )
+        for name in names
+    ]
+    return _table(("field", "type", "default", "meaning"), rows)
+
+
+def _shared(kind: type[Fault]) -> str:
+    if not issubclass(kind, NetworkFault):
+        return ""
+    fields = dict(word.split("=", 1) for word in example(kind).split())
+    fault = single(kind.name, {key: scalar(text) for key, text in fields.items()}, "host", "1s", None)
+    names = [name for name in SHARED if name not in kind.__annotations__]
+    taken = [
+        f"`{name}`" for name in names if not replace(fault.faults[0].fault, **{name: SHARED[name]}).check()
+    ]
+    return (
+        "\nAnd these filters, which are explained under [which traffic is hit](README.md#which-traffic-is-hit):\n"
+        f"{', '.join(taken)}.\n"
+    )
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
+    return "\n".join(f"| {line} |" for line in cells)
+
+
+def stale() -> list[str]:
+    """The names of the files in docs/faults/ that differ from what would be written."""
+    wanted = pages()
+    there = {path.name: path.read_text("utf-8") for path in FOLDER.glob("*.md")}
+    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+
+
+def main() -> int:
+    """Write or check; the exit status."""
+    if "--check" in sys.argv[1:]:
+        for name in stale():
+            sys.stdout.write(f"docs/faults/{name} is out of date: python tools/fault_pages.py\n")
+        return 1 if stale() else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in stale():
+        path = FOLDER / name
+        if name in pages():
+            path.write_text(pages()[name], "utf-8")
+        else:
+            path.unlink()
+        sys.stdout.write(f"{path.relative_to(FOLDER.parents[1])}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
