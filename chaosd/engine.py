@@ -21,12 +21,12 @@ from chaosd import restore, watchdog
 from chaosd.checks.sampler import Sampler
 from chaosd.checks.threshold import Watch
 from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
-from chaosd.journal import HostLock, Journal, Record, live
-from chaosd.kernel.edit import Edit, Evidence
+from chaosd.journal import HostLock, Journal, Record
+from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
 from chaosd.scenario import Scenario
-from chaosd.watchdog import Pulse, Watchdog, now
+from chaosd.watchdog import Pulse, now
 
 TICK = 0.1
 """Seconds between two looks at everything that can end a run."""
@@ -63,21 +63,6 @@ class Ended(Exception):  # noqa: N818 - the end of a run is not an error
         self.reason = reason
 
 
-def recover_stale() -> list[str]:
-    """Put back what runs that died left behind; called with the host lock held.
-
-    Returns:
-        One line for each edit that is still stuck.
-    """
-    problems = []
-    for path in live():
-        journal = Journal.take_over(path, timeout=watchdog.RETRY_FOR)
-        if journal is not None:
-            problems += restore.close_out(journal, "killed", "found by the next run")
-            journal.close()
-    return problems
-
-
 def execute(scenario: Scenario, show: Callable[[Record], None], *, confirmed: bool = False) -> Exit:
     """Do a run: one at a time on a host, and only after what dead runs left is put back.
 
@@ -97,7 +82,7 @@ def execute(scenario: Scenario, show: Callable[[Record], None], *, confirmed: bo
     run = secrets.token_hex(3)
     lock = HostLock(run, scenario.name)
     try:
-        if stuck := recover_stale():
+        if stuck := restore.recover_stale():
             raise NotRestoredError(f"an earlier run is not put back: {stuck[0]}", hint="chaosd revert --all")
         # Planned only now: what a dead run left must not be taken for how the host was.
         return _Run(planning.make(scenario, run=run, confirmed=confirmed), show).execute()
@@ -110,6 +95,13 @@ class _Run:
         self.plan = plan
         self.scenario = plan.scenario
         self.pulse = Pulse()
+        self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
+        self.sampler = Sampler(plan.checks, plan.places)
+        self.applied: list[Edit] = []
+        self.interrupted = 0
+        self.live = 0.0  # since when the fault is, in seconds of now()
+        self.sampled = 0.0
+        self.ends = 0.0
         self.journal = Journal.create(
             plan.run,
             show,
@@ -117,15 +109,6 @@ class _Run:
             process=msgspec.to_builtins(ProcessRef.of(os.getpid())),
             plan=planning.describe(plan),
         )
-        self.watchdog: Watchdog | None = None
-        self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
-        self.sampler = Sampler(plan.checks, plan.places)
-        self.applied: list[Edit] = []
-        self.interrupted = 0
-        self.live = 0.0
-        self.sampled = 0.0
-        self.ends = 0.0
-        self.began = now()
 
     def execute(self) -> Exit:
         try:
@@ -134,30 +117,28 @@ class _Run:
                 self.watchdog = watchdog.start(self.journal.path, self.pulse)
                 self.sampler.start()
                 return self._execute()
+        except BaseException as error:
+            self.journal.write("end", verdict="failed", reason=f"{type(error).__name__}: {error}")
+            raise
         finally:
             self.sampler.stop()
-            if self.watchdog is not None:
-                self.watchdog.dismiss()
             self.journal.close()
 
     def _execute(self) -> Exit:
         try:
             end = self._guarded(self._inject)
+        finally:
             stuck = self._revert()
-        except BaseException as error:
-            self._end(Ended("failed", f"{type(error).__name__}: {error}"), self._revert())
-            raise
-        if not stuck and self.applied and end.verdict in ("passed", "aborted", "inconclusive"):
+        if stuck:
+            self.journal.write("end", verdict="not-restored", reason="; ".join(stuck))
+            self.watchdog.hand_over()
+            return Exit.NOT_RESTORED
+        if self.applied and end.verdict in ("passed", "aborted", "inconclusive"):
             recovery = self._guarded(self._recover)
             end = recovery if end.verdict == "passed" else end
-        return self._end(end, stuck)
-
-    def _end(self, end: Ended, stuck: list[str]) -> Exit:
-        if stuck:
-            end = Ended("not-restored", "; ".join(stuck))
         self.journal.write("end", verdict=end.verdict, reason=end.reason)
-        if not stuck:
-            self.journal.finish()
+        self.journal.finish()
+        self.watchdog.dismiss()
         return VERDICTS[end.verdict]
 
     def _guarded(self, phase: Callable[[], None]) -> Ended:
@@ -182,7 +163,6 @@ class _Run:
         self._baseline()
         for planned in self.plan.faults:
             planned.target.check_alive()
-        assert self.watchdog is not None
         edits = (*watchdog.apart(self.plan.run, self.watchdog.process), *self.plan.edits)
         self.journal.write("before", state=restore.surroundings(edits))
         self._phase("inject")
@@ -225,6 +205,7 @@ class _Run:
 
     def _revert(self) -> list[str]:
         self.live = 0.0
+        self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
         stuck = restore.undo(self.journal, self.pulse.beat)
@@ -233,9 +214,9 @@ class _Run:
                 break
             time.sleep(pause)
             stuck = restore.undo(self.journal, self.pulse.beat)
+        took = now() - began
         compared, differs = restore.differences(self.journal) if not stuck else (0, [])
-        self.journal.write("restored", took=now() - began, compared=compared, differs=differs, stuck=stuck)
-        self.pulse.set_deadline(0)
+        self.journal.write("restored", took=took, compared=compared, differs=differs, stuck=stuck)
         return stuck
 
     def _recover(self) -> None:
@@ -260,7 +241,6 @@ class _Run:
     def _tick(self) -> None:
         self._renew()
         self._check_interrupt()
-        assert self.watchdog is not None
         if self.watchdog.dead():
             raise Ended("aborted", "the watchdog died")
         if now() - self.sampled >= SAMPLE:
@@ -306,7 +286,7 @@ class _Run:
     def _sample(self) -> None:
         self.sampled = now()
         self.journal.write(
-            "sample", sync=False, checks=self.sampler.summary(RECENT), evidence=self._evidence()
+            "sample", sync=False, checks=self.sampler.summary(RECENT), evidence=self.plan.evidence()
         )
 
     def _stats(self, when: str, since: float) -> None:
@@ -315,15 +295,8 @@ class _Run:
                 "stats", sync=False, when=when, checks=self.sampler.summary(now() - since, since=since)
             )
 
-    def _evidence(self) -> list[dict[str, Any]]:
-        return [
-            {"fault": p.fault.name, "target": p.target.spec, **msgspec.to_builtins(total)}
-            for p in self.plan.faults
-            if (total := add_up([e for edit in p.edits if (e := edit.evidence())])) is not None
-        ]
-
     def _judge_evidence(self) -> None:
-        for entry in self._evidence():
+        for entry in self.plan.evidence():
             if not entry["injected"]:
                 raise Ended("inconclusive", f"{entry['fault']} on {entry['target']} hit nothing")
 
@@ -339,14 +312,3 @@ class _Run:
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
-
-
-def add_up(parts: list[Evidence]) -> Evidence | None:
-    """One count for a fault from the counts of its edits; None when none of them counts."""
-    if not parts:
-        return None
-    skipped: dict[str, int] = {}
-    for part in parts:
-        for reason, count in part.skipped.items():
-            skipped[reason] = skipped.get(reason, 0) + count
-    return Evidence(sum(p.matched for p in parts), sum(p.injected for p in parts), skipped, parts[0].unit)

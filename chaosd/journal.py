@@ -74,7 +74,7 @@ class Journal:
         fcntl.flock(fd, fcntl.LOCK_EX)
         journal = cls(path, fd)
         journal.listener = listener
-        journal.write("run", run=run, boot=boot_id(), **header)
+        journal.write("run", must=True, run=run, boot=boot_id(), **header)
         return journal
 
     @classmethod
@@ -111,20 +111,35 @@ class Journal:
         """Everything written so far."""
         return list(read(self.path))
 
-    def write(self, kind: str, *, sync: bool = True, **fields: Any) -> None:
-        """Append one record; with ``sync`` it is on its medium when this returns."""
+    def write(self, kind: str, *, sync: bool = True, must: bool = False, **fields: Any) -> None:
+        """Append one record.
+
+        Args:
+            kind: its type.
+            sync: it is on its medium when this returns.
+            must: raise ``OSError`` when it cannot be written. Only a promise must be on record before
+                anything else is done; nothing that puts back may fail for want of a record.
+            fields: whatever else it says.
+        """
         record = {"type": kind, "at": time.time(), "t": time.clock_gettime(time.CLOCK_BOOTTIME), **fields}
-        os.write(self._fd, _encode(record) + b"\n")
-        if sync:
-            os.fdatasync(self._fd)
+        try:
+            os.write(self._fd, _encode(record) + b"\n")
+            if sync:
+                os.fdatasync(self._fd)
+        except OSError:
+            if must:
+                raise
         if self.listener is not None:
-            self.listener(record)
+            try:
+                self.listener(record)
+            except Exception:  # noqa: BLE001 - who watches must not be able to stop a run that is to be undone
+                self.listener = None
 
     def intend(self, edit: Edit) -> int:
         """Promise a change; must return before the change is begun."""
         number = self._count
         self._count += 1
-        self.write("intend", n=number, edit=to_data(edit), says=edit.describe())
+        self.write("intend", must=True, n=number, edit=to_data(edit), says=edit.describe())
         return number
 
     def applied(self, number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from chaosd.checks.base import Check
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Planning
-from chaosd.kernel.edit import Edit
+from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.netns import NetnsRef
 from chaosd.scenario import Radius, Scenario, Step
 from chaosd.targets.model import Target
@@ -53,6 +54,24 @@ class Plan(msgspec.Struct, frozen=True):
     def edits(self) -> tuple[Edit, ...]:
         """Every edit once: two faults that need the very same one share it."""
         return tuple(dict.fromkeys(edit for planned in self.faults for edit in planned.edits))
+
+    def evidence(self) -> list[dict[str, Any]]:
+        """What the kernel has counted so far, one entry for each fault that is counted."""
+        counted = ((p, [e for edit in p.edits if (e := edit.evidence())]) for p in self.faults)
+        return [
+            {"fault": p.fault.name, "target": p.target.spec, **msgspec.to_builtins(add_up(parts))}
+            for p, parts in counted
+            if parts
+        ]
+
+
+def add_up(parts: list[Evidence]) -> Evidence:
+    """One count for a fault from the counts of its edits; the first one says what is counted."""
+    skipped: Counter[str] = Counter()
+    for part in parts:
+        skipped.update(part.skipped)
+    matched, injected = (sum(getattr(part, name) for part in parts) for name in ("matched", "injected"))
+    return Evidence(matched, injected, dict(skipped), parts[0].unit)
 
 
 def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) -> Plan:

@@ -8,9 +8,12 @@ from contextlib import suppress
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.journal import Journal, Record
+from chaosd.journal import Journal, Record, live
 from chaosd.kernel import leftovers
 from chaosd.kernel.edit import Edit, Undo, from_data
+
+STALE_TIMEOUT = 60.0
+"""Seconds to wait for a dead run's watchdog, which holds the journal while it works."""
 
 State = dict[str, dict[str, str]]
 
@@ -56,11 +59,9 @@ def _undo_one(journal: Journal, number: int, record: Record, same_boot: bool) ->
             if outcome is Undo.DONE and edit.present():
                 raise ChaosdError("the kernel still shows it after it was put back")
     except Exception as error:  # noqa: BLE001 - an undo that fails must not stop the ones below it
-        with suppress(OSError):
-            journal.stuck(number, error)
+        journal.stuck(number, error)
         return f"{record['says']}: {error}"
-    with suppress(OSError):  # the deed counts more than its record; undoing it twice does no harm
-        journal.reverted(number, outcome)
+    journal.reverted(number, outcome)
     return ""
 
 
@@ -101,8 +102,26 @@ def close_out(journal: Journal, verdict: str, reason: str) -> list[str]:
     if not problems:
         compared, differs = differences(journal) if journal.same_boot() else (0, [])
         journal.write("restored", compared=compared, differs=differs)
-        journal.write("end", verdict=verdict, reason=reason)
+        if not any(
+            record["type"] == "end" and record["verdict"] != "not-restored" for record in journal.records()
+        ):
+            journal.write("end", verdict=verdict, reason=reason)
         journal.finish()
+    return problems
+
+
+def recover_stale() -> list[str]:
+    """Put back what runs that died left behind; called with the host lock held.
+
+    Returns:
+        One line for each edit that is still stuck.
+    """
+    problems = []
+    for path in live():
+        journal = Journal.take_over(path, timeout=STALE_TIMEOUT)
+        if journal is not None:
+            problems += close_out(journal, "killed", "found by the next run")
+            journal.close()
     return problems
 
 

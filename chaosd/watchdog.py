@@ -33,6 +33,7 @@ GRACE = 5.0
 RETRY_FOR = 60.0
 """Seconds for which an edit that would not go back is tried again."""
 _LOCK_TIMEOUT = 30.0
+_READY, _DONE, _YOURS = b"ready", b"done", b"yours"
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT, _PR_SET_NAME = 1, 2, 4, 15
 
 
@@ -88,10 +89,16 @@ class Watchdog:
     def dismiss(self) -> None:
         """Send the watchdog home: everything is put back and written down."""
         with suppress(OSError):
-            self._end.send(b"done")
+            self._end.send(_DONE)
         self._end.close()
         with suppress(ChildProcessError):
             os.waitpid(self.process.pid, 0)
+
+    def hand_over(self) -> None:
+        """Leave it to the watchdog to go on trying what would not go back."""
+        with suppress(OSError):
+            self._end.send(_YOURS)
+        self._end.close()
 
 
 def apart(run: str, process: ProcessRef) -> tuple[Edit, ...]:
@@ -135,7 +142,7 @@ def start(journal: Path, pulse: Pulse) -> Watchdog:
         ready = ours.recv(16)
     except OSError:
         ready = b""
-    if ready != b"ready":
+    if ready != _READY:
         raise ChaosdError("the watchdog did not start, so nothing was changed", hint="is there memory left?")
     ours.settimeout(None)
     return Watchdog(ProcessRef.of(pid), ours)
@@ -144,12 +151,13 @@ def start(journal: Path, pulse: Pulse) -> Watchdog:
 def _main(path: Path, pulse: Pulse, engine: ProcessRef, end: socket.socket) -> None:
     _stand_apart(keep=end.fileno())
     engine_fd = engine.pidfd()
-    end.send(b"ready")
-    why = _wait(end, pulse)
-    if not why:
+    end.send(_READY)
+    word, why = _wait(end, pulse)
+    if word == _DONE:
         return
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(engine_fd, signal.SIGKILL)
+    if word != _YOURS:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(engine_fd, signal.SIGKILL)
     journal = Journal.take_over(path, timeout=_LOCK_TIMEOUT)
     if journal is None:
         return
@@ -158,12 +166,13 @@ def _main(path: Path, pulse: Pulse, engine: ProcessRef, end: socket.socket) -> N
         time.sleep(1)
 
 
-def _wait(end: socket.socket, pulse: Pulse) -> str:
+def _wait(end: socket.socket, pulse: Pulse) -> tuple[bytes, str]:
     while True:
         if select.select([end], [], [], GRACE / 10)[0]:
-            return "" if end.recv(16) == b"done" else "the engine died"
+            word = end.recv(16)
+            return word, "the engine could not put everything back" if word == _YOURS else "the engine died"
         if why := pulse.overdue():
-            return f"the engine hung: {why}"
+            return b"", f"the engine hung: {why}"
 
 
 def _stand_apart(keep: int) -> None:

@@ -32,13 +32,13 @@ _CERTAIN = 0xFFFFFFFF
 
 @cache
 def table(shape: Shape) -> tuple[int, ...]:
-    """The inverse distribution function at 4096 points, mean 0 and deviation 1, in 1/8192.
+    """The inverse distribution function at 4096 points in 1/8192 of the jitter, its mean 0.
 
-    Pareto has the shape parameter 3; paretonormal is a quarter normal and three quarters Pareto.
-    The values are 16-bit, so nothing lies beyond four deviations.
+    Pareto has the shape parameter 3 and the scale that tc(8) gives it; paretonormal is a quarter
+    normal and three quarters Pareto. The values are 16-bit, so nothing lies beyond four times.
     """
     normal = [NormalDist().inv_cdf((i + 0.5) / _POINTS) for i in range(_POINTS)]
-    pareto = [((1 - (i + 0.5) / _POINTS) ** (-1 / 3) - 1.5) / 0.75**0.5 for i in range(_POINTS)]
+    pareto = [((1 - (i + 0.5) / _POINTS) ** (-1 / 3) - 1.5) * 4 / 3 for i in range(_POINTS)]
     mixed = [0.25 * n + 0.75 * p for n, p in zip(normal, pareto, strict=True)]
     points = {"normal": normal, "pareto": pareto, "paretonormal": mixed}[shape]
     return tuple(max(-32768, min(32767, round(point * _SCALE))) for point in points)
