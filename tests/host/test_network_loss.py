@@ -189,3 +189,14 @@ def test_fragments_of_a_matched_datagram_go_with_it_or_not_at_all(wire: Wire, fa
                 else:
                     with pytest.raises(TimeoutError):
                         end.recv(65536)
+
+
+def test_a_port_is_found_behind_ipv6_extension_headers(wire: Wire) -> None:
+    left, right = wire
+    options = bytes([0, 0, 1, 4, 0, 0, 0, 0])  # an empty header of 8 bytes: PadN
+    with traffic.echo(right.netns, PORT), injected(NetworkLoss(ports=[PORT]), device(left)) as run:
+        with traffic.sock(left.netns, UDP, RIGHT6) as end:
+            end.connect((RIGHT6, PORT))
+            for header in (socket.IPV6_HOPOPTS, socket.IPV6_DSTOPTS):
+                end.sendmsg([b"x"], [(socket.IPPROTO_IPV6, header, options)])
+        assert run.evidence.matched == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -24,6 +25,7 @@ from chaosd.faults.network_refuse import NetworkRefuse
 from chaosd.kernel import bpf, netlink
 from chaosd.kernel.edit import Edit, Undo, from_data, to_data
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
+from chaosd.kernel.relay import Relay
 from chaosd.kernel.sysctl import Sysctl, read
 from chaosd.kernel.tc import Clsact, Hook, Ifb
 from chaosd.units import Duration, Percent, Rate
@@ -91,6 +93,29 @@ def _be_an_engine(edits: list[Edit]) -> None:
     lease(30)
     while True:
         signal.pause()
+
+
+def test_when_the_engine_is_killed_traffic_is_fast_again_before_anybody_reverts(wire: Wire) -> None:
+    """The lease ends by itself; where a relay held packets, it ends the lease at once."""
+    left, right = wire
+    edits = planned(NetworkDelay(delay=Duration(0.1)), device(left))
+    with traffic.echo(right.netns, PORT):
+        engine = os.fork()
+        if engine == 0:
+            for edit in edits:
+                edit.apply()
+            while True:
+                lease(2)
+                time.sleep(0.1)
+        world.until(lambda: traffic.round_trip(left.netns, traffic.UDP, RIGHT, PORT, 1) > 0.09, "never slow")
+        os.kill(engine, signal.SIGKILL)
+        os.waitpid(engine, 0)
+        relayed = any(isinstance(edit, Relay) for edit in edits)
+        time.sleep(0.3 if relayed else 2.3)
+        assert traffic.round_trip(left.netns, traffic.UDP, RIGHT, PORT) < 0.05
+    for edit in reversed(edits):
+        edit.revert()
+    assert [edit for edit in edits if edit.present()] == []
 
 
 def test_half_applied_is_reverted_as_well(wire: Wire) -> None:
