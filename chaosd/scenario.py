@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,8 +182,8 @@ def _named(
 
 def library() -> dict[str, Path]:
     """The scenarios that come with chaosd, by name."""
-    inside = Path(str(files("chaosd"))) / "_scenarios"
-    root = inside if inside.is_dir() else Path(__file__).resolve().parents[1] / "scenarios"
+    here = Path(__file__).resolve().parent
+    root = here / "_scenarios" if (here / "_scenarios").is_dir() else here.parent / "scenarios"
     return {path.stem: path for path in sorted(root.glob("*/*.yaml"))}
 
 
