@@ -211,7 +211,7 @@ def _shared(kind: type[Fault]) -> str:
         f"`{name}`" for name in names if not replace(fault.faults[0].fault, **{name: SHARED[name]}).check()
     ]
     return (
-        "\nAnd these filters, which are explained under [which traffic is hit](README.md#which-traffic-is-hit):\n"
+        "\nAnd these filters, explained under [which traffic is hit](README.md#which-traffic-is-hit):\n"
         f"{', '.join(taken)}.\n"
     )
 
