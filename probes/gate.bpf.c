@@ -9,6 +9,8 @@
 #include "packet.h"
 #include "rule.h"
 
+#define QUEUE_RANK 64 /* and above: the ranks of gates that queue */
+
 enum { ACT_DROP, ACT_MATCH, ACT_DOUBLE };
 
 struct gate {
@@ -17,7 +19,7 @@ struct gate {
 	__u16 tag; /* 0x4000 | netns hash << 8 | rank of this gate; left in tc_index of what matched */
 	__u8 act;
 	__u8 only_tagged; /* sockets of the target; otherwise all traffic */
-	__u32 pad;
+	__u32 once; /* an ifb that another gate of ours has used already cannot be left for a second one */
 };
 
 const volatile struct gate gate SEC(".rodata.config");
@@ -26,6 +28,13 @@ const volatile struct gate gate SEC(".rodata.config");
 static __always_inline bool seen(const struct __sk_buff *skb)
 {
 	return (skb->tc_index & 0xff00) == (gate.tag & 0xff00) && (skb->tc_index & 0xff) >= (gate.tag & 0xff);
+}
+
+/* ifb marks what it puts back so that the next action is skipped (drivers/net/ifb.c: tc_skip_classify). */
+static __always_inline bool was_queued(const struct __sk_buff *skb)
+{
+	return gate.once && (skb->tc_index & 0xff00) == (gate.tag & 0xff00) &&
+	       (skb->tc_index & 0xff) >= QUEUE_RANK;
 }
 
 static __always_inline bool leaves_target(struct __sk_buff *skb, const struct packet *packet)
@@ -62,6 +71,11 @@ static __always_inline int verdict(struct __sk_buff *skb, const struct packet *p
 	bool leased = lease_holds();
 	int pass = gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;
 
+	if (was_queued(skb)) {
+		count(MATCHED);
+		count(BY_OVERLAP);
+		return pass;
+	}
 	if (leased)
 		skb->tc_index = gate.tag;
 	if (!strikes(&gate.rule, leased, flow_of(packet)))

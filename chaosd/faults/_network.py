@@ -215,7 +215,8 @@ def gated(
     found = ways(fault, target)
     tagging = None if whole(target) else Tagging(at.run, at.index, members(target))
     tags = tagging.slot if tagging else ""
-    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags)
+    once = act == "queue" and at.mechanism != "relay"
+    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags, once)
     yield from clsacts(found)
     if tagging:
         if not (verdict := TAGGING()).ok:

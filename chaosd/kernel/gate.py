@@ -31,6 +31,8 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
         netns: where its hooks are.
         act: what is done to the chosen packets.
         filters, rule: which packets.
+        once: packets that another gate has sent through an ifb are counted as "overlap" and spared,
+            because the kernel skips the action of a second one.
         tagging: slot of the ``sockets.Tagging`` whose sockets alone are meant; empty for all.
     """
 
@@ -41,6 +43,7 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
     filters: match.Filters
     rule: match.Rule
     tagging: str = ""
+    once: bool = False
 
     @property
     def slot(self) -> str:
@@ -68,7 +71,7 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
         if self.tagging:
             share = {"tagged": sockets.tags_of(self.tagging)}
         config = self.rule.pack() + self.filters.pack()
-        config += struct.pack("=HBBI", self.mark, _ACTS[self.act], bool(self.tagging), 0)
+        config += struct.pack("=HBBI", self.mark, _ACTS[self.act], bool(self.tagging), self.once)
         probe = bpf.Object("gate", config, share=share)
         bpf.live[self.slot] = probe
         self.filters.fill(probe)

@@ -24,7 +24,7 @@ PROTOCOLS = {
 
 _FAR, _NEAR = 0, 1
 _CERTAIN = 1 << 32
-_COUNTS = ("matched", "injected", "probability", "budget", "lease")
+_COUNTS = ("matched", "injected", "probability", "budget", "lease", "overlap")
 
 Ports = tuple[tuple[int, int], ...]
 """Ranges of ports, both ends included."""

@@ -6,7 +6,7 @@
 #include <bpf/bpf_helpers.h>
 #include "mix.h"
 
-enum { MATCHED, INJECTED, BY_PROBABILITY, BY_BUDGET, BY_LEASE, COUNTS };
+enum { MATCHED, INJECTED, BY_PROBABILITY, BY_BUDGET, BY_LEASE, BY_OVERLAP, COUNTS };
 
 /* Chances are 0 to 2^32. A plain percentage p is the chain with worsen = p, mend = 1 - p. */
 struct rule {

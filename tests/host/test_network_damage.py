@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 import traffic
 import world
-from injecting import device, everything, injected, process
+from injecting import Injection, applied, device, everything, injected, planned, process
 from traffic import TCP, likely
 
 from chaosd.faults.network_corrupt import NetworkCorrupt
@@ -142,3 +142,16 @@ def test_a_rate_for_one_process_spares_the_others(wire: Wire) -> None:
                 taken.append(float(child.stdout.readline()))
     assert taken[0] > 1.3  # 8 Mbit at 4 Mbit/s, less the bucket
     assert taken[1] < 0.7
+
+
+def test_what_one_queue_has_held_a_second_one_counts_and_spares(wire: Wire) -> None:
+    """Behind an ifb the kernel skips the next redirection; the second fault does not claim the hit."""
+    left, right = wire
+    first = planned(NetworkRate(rate=Rate(1e9), ports=[PORT]), device(left), index=0)
+    second = planned(NetworkRate(rate=Rate(1e9)), device(left), index=1)
+    with applied(list(dict.fromkeys(first + second))):
+        assert len(traffic.delivered(left.netns, right.netns, RIGHT, PORT, 31)) == 31
+        assert Injection(first).evidence.injected == 31
+        assert Injection(second).evidence.skipped["overlap"] == 31
+        assert len(traffic.delivered(left.netns, right.netns, RIGHT, 7002, 31)) == 31
+        assert Injection(second).evidence.injected >= 31
