@@ -16,7 +16,7 @@ from rich.text import Text
 from chaosd.report.fold import View, of
 from chaosd.watchdog import now
 
-_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+_console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 _COLORS = {"passed": "green", "inconclusive": "yellow", "interrupted": "yellow", "not-restored": "bold red"}
 _WHEN = ("before", "during", "after")
 
@@ -36,7 +36,7 @@ class Progress:
         self._phase = self._view.phase
         if not _console.is_terminal:
             if self._phase not in ("starting", "ended"):
-                _console.print(f"[dim]{self._view.scenario}: {self._phase}[/]")
+                _say((f"{self._view.scenario}: {self._phase}", "dim"))
         elif self._live is None and self._phase in ("baseline", "fault", "recover"):
             self._live = Live(
                 console=_console,
@@ -132,46 +132,54 @@ def _evidence(entries: list[dict[str, Any]]) -> Table:
 
 def plan(data: dict[str, Any]) -> None:
     """Print a plan."""
-    _console.print(
-        f"[bold]{data['scenario']}[/]  {data['duration']:g} s, reaches {data['radius']}, seed {data['seed']}"
-    )
+    about = f"  {data['duration']:g} s, reaches {data['radius']}, seed {data['seed']}"
+    _say((data["scenario"], "bold"), about)
     for fault in data["faults"]:
-        mark = "  [bold red]cannot be undone[/]" if fault["irreversible"] else ""
-        _console.print(f"\n[bold]{fault['fault']}[/] on {fault['target']} by {fault['mechanism']}{mark}")
+        mark = ("  cannot be undone", "bold red") if fault["irreversible"] else ""
+        _say()
+        _say((fault["fault"], "bold"), f" on {fault['target']} by {fault['mechanism']}", mark)
         for line in fault["edits"]:
-            _console.print(f"  edit    {line}", markup=False)
+            _say(f"  edit    {line}")
         for line in fault["effect"]:
-            _console.print(f"  effect  {line}", markup=False)
+            _say(f"  effect  {line}")
+    _say()
     for name, check in data["steady_state"].items():
-        _console.print(f"\nsteady state  {name}: {check}", markup=False)
+        _say(f"steady state  {name}: {check}")
     if data["abort_when"]:
-        _console.print(f"\nabort when    {', '.join(data['abort_when'])}", markup=False)
-    _console.print("\n[dim]nothing was touched[/]")
+        _say(f"abort when    {', '.join(data['abort_when'])}")
+    _say(("nothing was touched", "dim"))
 
 
 def result(view: View) -> None:
     """Print how a run ended: figures before, during and after, evidence, verdict, restoration."""
-    _console.print(f"[bold]{view.scenario}[/]  run {view.run}")
+    _say((view.scenario, "bold"), f"  run {view.run}")
     if view.stats:
         table = _grid("check", "", "rate", "ok", "p50", "p95", "p99")
         for name in dict.fromkeys(name for stats in view.stats.values() for name in stats):
             for i, when in enumerate(w for w in _WHEN if name in view.stats.get(w, {})):
                 table.add_row("" if i else name, when, *_figures(view.stats[when][name]))
         _console.print(table)
+    for fault in view.plan.get("faults", ()):
+        for line in fault["effect"]:
+            _say(("configured  ", "dim"), line)
     if view.evidence:
         _console.print(_evidence(view.evidence))
     if view.recovered_after is not None:
-        _console.print(f"steady state again {_seconds(view.recovered_after)} after the fault was lifted")
-    color = _COLORS.get(view.verdict, "red")
-    _console.print(f"[{color}]{view.verdict}[/]" + (f": {view.reason}" if view.reason else ""))
-    _console.print(_restoration(view), markup=False)
+        _say(f"steady state again {_seconds(view.recovered_after)} after the fault was lifted")
+    reason = f": {view.reason}" if view.reason else ""
+    _say((view.verdict, _COLORS.get(view.verdict, "red")), reason)
+    _say(_restoration(view))
+
+
+def _say(*parts: str | tuple[str, str]) -> None:
+    _console.print(Text.assemble(*parts))
 
 
 def _restoration(view: View) -> str:
     said = view.restored
     if view.open_edits():
         lines = "\n  ".join(f"{e.says}: {e.state}" for e in view.edits.values() if e.open)
-        return f"host NOT restored; run: chaosd revert --all\n  {lines}"
+        return f"host NOT restored; the watchdog tries on for a minute, then: chaosd revert --all\n  {lines}"
     if not view.edits:
         return "the host was not touched"
     text = f"host restored: {len(view.edits)} edits put back"
@@ -187,6 +195,6 @@ def status(view: View, *, alive: bool) -> None:
     """Print a live journal."""
     _console.print(_screen(view))
     for says in view.open_edits():
-        _console.print(f"  open  {says}", markup=False)
+        _say(f"  open  {says}")
     if not alive:
-        _console.print("[bold red]its engine is dead[/]; put it back with: chaosd revert --all")
+        _say(("its engine is dead", "bold red"), "; put it back with: chaosd revert --all")
