@@ -27,7 +27,8 @@ test-vm:
 
 demo:
 	@tests/setup.sh demo
-	$(PYTHON) -m chaosd.demo up
+	@mkdir -p build
+	tools/demo.sh
 
 check: setup
 	.venv/bin/ruff format --check .

@@ -74,8 +74,9 @@ install_packages() {
     trap permit_services EXIT
     forbid_services
     apt-get update -qq || echo "tests/setup.sh: going on with the package lists of before" >&2
+    echo "tests/setup.sh: installing $* (log: $cache/apt.log)"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
+        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >"$cache/apt.log"
     permit_services
     trap - EXIT
     if command -v systemctl >/dev/null; then

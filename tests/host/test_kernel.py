@@ -52,14 +52,17 @@ def test_netem_delays_in_a_scratch_namespace() -> None:
         assert [qdisc.get_attr("TCA_KIND") for qdisc in ip.get_qdiscs(index=1)] == ["netem"]
 
 
-def test_cgroup_v2_has_its_controllers() -> None:
-    """A cgroup made by a test can be limited."""
+@pytest.mark.parametrize("name", ["cpu", "cpuset", "memory", "pids"])
+def test_cgroup_v2_hands_down_its_controllers(name: str) -> None:
+    """A cgroup made by a test can be limited, apart from any code of ours."""
     controllers = (world.cgroup_root() / "cgroup.subtree_control").read_text("ascii").split()
-    if not {"cpu", "memory", "pids"} <= set(controllers):
-        _absent("cgroup-v2", f"only {controllers} are handed down")
+    if name not in controllers:
+        _absent(f"cgroup-v2-{name}", f"only {controllers} are handed down")
+    file = {"cpu": "cpu.max", "cpuset": "cpuset.cpus", "memory": "memory.high", "pids": "pids.max"}[name]
+    value = {"cpu": "5000 100000", "cpuset": "0", "memory": "1048576", "pids": "7"}[name]
     with world.cgroup() as cg:
-        Path(cg.path, "pids.max").write_text("7", "ascii")
-        assert Path(cg.path, "pids.max").read_text("ascii") == "7\n"
+        Path(cg.path, file).write_text(value, "ascii")
+        assert Path(cg.path, file).read_text("ascii").strip() == value
 
 
 def _absent(name: str, why: str) -> None:

@@ -26,6 +26,8 @@ def build(image: Path) -> None:
         size = sum(file.lstat().st_size + 4096 for file in stage.rglob("*"))
         # No journal for a disk that lives minutes; an inode for each 4 KiB, because files are small.
         options = ["-t", "ext4", "-O", "^has_journal", "-m", "0", "-i", "4096", "-d", name]
+        image.unlink(missing_ok=True)
+        image.touch()  # mke2fs announces a file that it has to make
         subprocess.run(
             ["mke2fs", "-q", *options, str(image), f"{size // 1024 * 5 // 4 + 65536}k"], check=True
         )

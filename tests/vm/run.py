@@ -1,6 +1,7 @@
 """Boots each test kernel in QEMU and runs the host tests inside: ``run.py [--kernel NAME] [PYTEST...]``.
 
-There is no hardware virtualization in it: everything is emulated, so that it runs anywhere.
+There is no hardware virtualization in it: everything is emulated, so that it runs anywhere. A guest
+keeps one processor busy, so as many run side by side as there are processors.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from threading import Thread
 from typing import IO
 
 import image
+import psutil
 import results
 
-REQUIRE = {
-    "6.1": "tap",
-    "6.12": "tap",
-    "override": "tap",
-}
+KERNELS = ("6.1", "6.12", "override")
+REQUIRE = (
+    "gate,tagging,connect,ifb,netem,tbf,tap,freezer,"
+    "cgroup-v2-cpu,cgroup-v2-cpuset,cgroup-v2-memory,cgroup-v2-pids"
+)
 """The capabilities that each kernel must have: where one is missing, tests fail and do not skip."""
 
 _HERE = Path(__file__).resolve().parent
@@ -41,47 +45,121 @@ _CPU = "qemu64,-svm,+rdrand"
 
 
 def main() -> int:
-    """Run the kernels in turn, print the table; 0 only if every kernel booted and no test failed."""
+    """Run the kernels, print the table; 0 only if every kernel booted and no test failed."""
     args, pytest_args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: _kill_below(os.getpid()))
     _BUILD.mkdir(exist_ok=True)
-    runs: dict[str, dict[str, results.Outcome]] = {}
-    broken = []
-    with tempfile.TemporaryDirectory(prefix="chaosd-vm-") as name:
+    kernels = args.kernel or KERNELS
+    with tempfile.TemporaryDirectory(prefix="chaosd-vm-") as name, ThreadPoolExecutor(args.jobs) as pool:
         disk = Path(name, "disk.ext4")
         image.build(disk)
-        for kernel in args.kernel or REQUIRE:
-            runs[kernel], problem = _run(kernel, disk, pytest_args, args.limit)
-            broken += [f"{kernel}: {problem}"] if problem else []
+        guests = [Guest(kernel, disk, pytest_args, args.limit) for kernel in kernels]
+        runs = dict(zip(kernels, pool.map(Guest.run, guests), strict=True))
     print(results.table(runs))
-    for problem in broken:
-        print(problem)
+    for guest in guests:
+        if guest.problem:
+            print(f"{guest.kernel}: {guest.problem}")
     print(results.closing(runs))
-    return 0 if results.good(runs) and not broken else 1
+    return 0 if results.good(runs) and not any(guest.problem for guest in guests) else 1
 
 
 def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description="the host tests on several kernels; the rest goes to pytest")
-    parser.add_argument("--kernel", action="append", choices=list(REQUIRE), help="only this one (repeatable)")
-    parser.add_argument("--limit", type=int, default=900, help="seconds for one kernel (%(default)s)")
+    parser.add_argument("--kernel", action="append", choices=KERNELS, help="only this one (repeatable)")
+    parser.add_argument("--limit", type=int, default=1200, help="seconds for one kernel (%(default)s)")
+    jobs = min(len(KERNELS), os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=jobs, help="kernels at a time (%(default)s)")
     return parser.parse_known_args()
 
 
-def _run(
-    kernel: str, disk: Path, pytest_args: list[str], limit: int
-) -> tuple[dict[str, results.Outcome], str]:
-    """The outcomes of one kernel, and what went wrong with the kernel itself, if anything."""
-    folder = Path(tempfile.mkdtemp(dir=disk.parent, prefix=f"{kernel}-"))
-    start = time.monotonic()
-    print(f"\n==== {kernel} ====", flush=True)
-    _prepare(folder, kernel, pytest_args)
-    problem = _boot(_image(kernel), disk, folder, limit)
-    print(f"==== {kernel}: {time.monotonic() - start:.0f} s ====", flush=True)
-    junit = folder / "junit.xml"
-    if not junit.exists() or not (folder / "status").exists():
-        tail = (folder / "console").read_text("utf-8", "replace").splitlines()[-40:]
-        return {}, f"{problem or 'ended before its tests did'}; its console:\n" + "\n".join(tail)
-    shutil.copy(junit, _BUILD / f"vm-{kernel}.xml")
-    return results.read(junit), problem
+class Guest:
+    """One boot of one kernel; after ``run``, ``problem`` says what was wrong with the boot, if anything."""
+
+    def __init__(self, kernel: str, disk: Path, pytest_args: list[str], limit: int) -> None:
+        self.kernel = kernel
+        self.problem = ""
+        self._disk = disk
+        self._pytest_args = pytest_args
+        self._limit = limit
+        self._folder = Path(tempfile.mkdtemp(dir=disk.parent, prefix=f"{kernel}-"))
+
+    def run(self) -> dict[str, results.Outcome]:
+        """Boot, run the tests, and hand back what became of them."""
+        start = time.monotonic()
+        self._prepare()
+        try:
+            self._boot(_image(self.kernel))
+        except subprocess.CalledProcessError:
+            self.problem = "cannot be had"
+            return {}
+        self._say(f"{time.monotonic() - start:.0f} s")
+        return self._results()
+
+    def _results(self) -> dict[str, results.Outcome]:
+        junit = self._folder / "junit.xml"
+        if not junit.exists() or not (self._folder / "status").exists():
+            tail = (self._folder / "console").read_text("utf-8", "replace").splitlines()[-40:]
+            why = self.problem or "ended before its tests did"
+            self.problem = "\n".join([f"{why}; its console:", *tail])
+            return {}
+        shutil.copy(junit, _BUILD / f"vm-{self.kernel}.xml")
+        return results.read(junit)
+
+    def _say(self, line: str) -> None:
+        print(f"{self.kernel:9}| {line.rstrip()}", flush=True)
+
+    def _prepare(self) -> None:
+        environment = {
+            "CHAOSD_TREE": str(image.TREE),
+            "CHAOSD_PYTHON": sys.executable,
+            "PYTHONUNBUFFERED": "1",
+            "CHAOSD_REQUIRE": os.environ.get("CHAOSD_REQUIRE", REQUIRE),
+        }
+        arguments = [
+            *("tests/host", "tests/crash"),
+            *(f"--junitxml={self._folder}/junit.xml", "--timeout=300"),
+            *self._pytest_args,
+        ]
+        _write(self._folder / "environment", [f"{name}={value}" for name, value in environment.items()])
+        _write(self._folder / "arguments", arguments)
+
+    def _command(self, kernel_image: str) -> list[str]:
+        drive = f"if=none,id=tree,format=raw,snapshot=on,file={self._disk}"
+        qemu = f"-cpu {_CPU} -drive {drive} -device virtio-blk-pci,drive=tree"
+        return [
+            *(str(Path(sys.prefix, "bin", "vng")), "--run", kernel_image),
+            *("--disable-kvm", "--disable-microvm", "--cpus", "2", "--memory", "2G", "--user", "root"),
+            *("--verbose", "--append", _CMDLINE, f"--qemu-opts={qemu}"),
+            *("--rwdir", str(self._folder), "--", "bash", str(_HERE / "guest.sh"), str(self._folder)),
+        ]
+
+    def _boot(self, kernel_image: str) -> None:
+        # Pipes, because QEMU opens its outputs by path and would truncate a file.
+        vm = subprocess.Popen(
+            self._command(kernel_image), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True, errors="replace"
+        )
+        pumps = [Thread(target=self._show, args=[vm.stdout]), Thread(target=self._keep, args=[vm.stderr])]
+        for pump in pumps:
+            pump.start()
+        try:
+            vm.wait(self._limit)
+        except subprocess.TimeoutExpired:
+            self.problem = f"not done after {self._limit} s"
+            _kill_below(vm.pid)
+        for pump in pumps:
+            pump.join()
+
+    def _show(self, source: IO[str]) -> None:
+        for line in source:
+            self._say(line)
+
+    def _keep(self, source: IO[str]) -> None:
+        with (self._folder / "console").open("w", encoding="utf-8") as console:
+            shutil.copyfileobj(source, console)
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
 def _image(kernel: str) -> str:
@@ -89,64 +167,11 @@ def _image(kernel: str) -> str:
     return answer.stdout.strip()
 
 
-def _prepare(folder: Path, kernel: str, pytest_args: list[str]) -> None:
-    environment = {
-        "CHAOSD_TREE": str(image.TREE),
-        "CHAOSD_PYTHON": sys.executable,
-        "PYTHONUNBUFFERED": "1",
-        "CHAOSD_REQUIRE": os.environ.get("CHAOSD_REQUIRE", REQUIRE[kernel]),
-    }
-    arguments = [
-        *("tests/host", "tests/crash"),
-        *(f"--junitxml={folder}/junit.xml", "--timeout=300"),
-        *pytest_args,
-    ]
-    (folder / "environment").write_text("".join(f"{k}={v}\n" for k, v in environment.items()), "utf-8")
-    (folder / "arguments").write_text("".join(f"{argument}\n" for argument in arguments), "utf-8")
-
-
-def _boot(kernel: str, disk: Path, folder: Path, limit: int) -> str:
-    """Boot, wait for the tests to end; what went wrong, or nothing. The tests' output goes to stdout."""
-    drive = f"-drive if=none,id=tree,format=raw,snapshot=on,file={disk} -device virtio-blk-pci,drive=tree"
-    command = [str(Path(sys.prefix, "bin", "vng")), "--run", kernel]
-    command += ["--disable-kvm", "--disable-microvm", "--cpus", "2", "--memory", "2G", "--user", "root"]
-    command += ["--verbose", "--append", _CMDLINE, f"--qemu-opts=-cpu {_CPU} {drive}", "--rwdir", str(folder)]
-    command += ["--", "bash", str(_HERE / "guest.sh"), str(folder)]
-    with (folder / "console").open("wb") as console:
-        # Pipes, because QEMU opens its outputs by path and would truncate a file.
-        vm = subprocess.Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True)
-        assert vm.stdout is not None
-        assert vm.stderr is not None
-        pumps = [_pump(vm.stdout, sys.stdout.buffer), _pump(vm.stderr, console)]
-        try:
-            vm.wait(limit)
-        except subprocess.TimeoutExpired:
-            return f"not done after {limit} s"
-        finally:
-            _kill(vm)
-            for pump in pumps:
-                pump.join()
-    return ""
-
-
-def _pump(source: IO[bytes], sink: IO[bytes]) -> Thread:
-    def copy() -> None:
-        while chunk := os.read(source.fileno(), 65536):
-            sink.write(chunk)
-            sink.flush()
-
-    thread = Thread(target=copy)
-    thread.start()
-    return thread
-
-
-def _kill(vm: subprocess.Popen[bytes]) -> None:
-    # QEMU is a child of the starter and shares its process group.
-    try:
-        os.killpg(vm.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    vm.wait()
+def _kill_below(pid: int) -> None:
+    """End QEMU and what else the starter of a guest started."""
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 if __name__ == "__main__":
