@@ -26,12 +26,16 @@ def doctor(as_json: bool) -> None:
 
     if os.geteuid() != 0:
         raise ChaosdError("doctor tries mechanisms out and must be root", hint="sudo chaosd doctor")
+    from chaosd.journal import live
     from chaosd.kernel.leftovers import ours, strangers
 
+    runs = [path.stem for path in live()]
     data = {
         "kernel": os.uname().release,
         "faults": _faults(),
-        "leftovers": {"ours": [str(item) for item in ours()], "others": strangers()},
+        "runs": runs,
+        # what a run has made is no leftover; its journal knows it
+        "leftovers": {"ours": [] if runs else [str(item) for item in ours()], "others": strangers()},
     }
     if as_json:
         print_json(data)
@@ -61,7 +65,9 @@ def _print(data: dict[str, Any]) -> None:
             console.print(f"[yellow]{title}[/]: {line}")
     if data["leftovers"]["ours"]:
         console.print("put it away with: chaosd revert --scrub")
-    if not any(data["leftovers"].values()):
+    if data["runs"]:
+        console.print("a run is live or waits to be put back; see: chaosd status")
+    elif not any(data["leftovers"].values()):
         console.print("no leftovers found")
 
 
