@@ -18,7 +18,7 @@ from chaosd.cli.library import describe
 from chaosd.document import scalar
 from chaosd.faults._network import NetworkFault
 from chaosd.faults.base import Fault, registry
-from chaosd.scenario import single
+from chaosd.scenario import library, load, single
 from chaosd.units import Percent
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "faults"
@@ -110,7 +110,7 @@ In a [scenario](../scenarios.md):
 faults:
   - {yaml}
 ```
-
+{scenarios}
 ## Mechanisms
 
 The first one that this host has is taken, unless `mechanism` names one. `chaosd doctor` tells which that
@@ -151,6 +151,7 @@ def page(kind: type[Fault]) -> str:
         fields=f"{shown} " if shown else "",
         target="unit:api" if about["irreversible"] else "container:api",
         yaml=_yaml(kind.name, shown),
+        scenarios=_scenarios(kind.name),
         mechanisms=_table(("mechanism", "what it is", "needs"), _mechanisms(about)),
         own=_fields(about["fields"], own),
         shared=_shared(kind),
@@ -180,6 +181,15 @@ def _yaml(name: str, shown: str) -> str:
         return name
     pairs = ", ".join(f"{key}: {value}" for key, _, value in (word.partition("=") for word in shown.split()))
     return f"{name}: {{{pairs}}}"
+
+
+def _scenarios(fault: str) -> str:
+    using = [
+        f"[`{name}`](../../{path.relative_to(FOLDER.parents[1])})"
+        for name, path in library().items()
+        if fault in {step.fault.name for step in load(name, {}).faults}
+    ]
+    return f"\nScenarios that come with chaosd and use it: {', '.join(using)}.\n" if using else ""
 
 
 def _mechanisms(about: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
