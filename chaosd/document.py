@@ -145,7 +145,8 @@ def convert(value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind, dec_hook=_hook)
     except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
-        raise ChaosdError(str(error).replace(" - at `$`", "").replace("`", "")) from None
+        said = str(error).replace(" - at `$`", "").replace("`array`", "a list such as [1, 2]")
+        raise ChaosdError(said.replace("`", "")) from None
 
 
 def read(kind: type[msgspec.Struct], data: Any, path: Path, problems: Problems) -> dict[str, Any]:
