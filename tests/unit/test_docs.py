@@ -188,7 +188,8 @@ def test_every_exit_status_is_explained() -> None:
 
 def test_every_kind_of_edit_is_in_the_architecture() -> None:
     page = _text(ROOT / "docs/architecture.md")
-    names = [kind.__name__ for kind in kinds() if not kind.__name__.startswith("_")]
+    ours = [kind for kind in kinds() if kind.__module__.startswith("chaosd.")]  # other tests make some, too
+    names = [kind.__name__ for kind in ours if not kind.__name__.startswith("_")]
     assert len(names) > 10
     assert not [name for name in names if f"`{name}`" not in page]
 
