@@ -31,7 +31,7 @@ TBF_OR_RELAY = (Mechanism("tbf", (IFB, TBF), "a token bucket on an ifb device of
 
 _LO_IS_A_ROAD = ("net.ipv4.conf.lo.route_localnet", "net.ipv4.conf.lo.accept_local")
 _DIGITS = string.digits + string.ascii_lowercase
-_GSO = 65536
+_FEWEST = 32  # packets that a queue must hold, lest TCP stalls at every loss: on lo they have 64 KiB
 
 
 class Treatment(msgspec.Struct, frozen=True):
@@ -85,13 +85,13 @@ def _ifbs(netns: NetnsRef, detours: dict[Way, str], what: Treatment, at: Plannin
 def _bucket(what: Treatment, mtu: int) -> tuple[int, int]:
     # a bucket holds the largest packet (tbf cuts GSO packets that are larger) and 5 ms of the rate
     burst = max(mtu + 256, round(what.rate / 8 * 0.005))
-    return burst, burst + max(_GSO * 2, round(what.rate / 8 * what.queue))
+    return burst, burst + max(_FEWEST * mtu, round(what.rate / 8 * what.queue))
 
 
 def _limit(what: Treatment, mtu: int, most: int) -> int:
     # none is lost to a delay at that many packets a second; a rate may lose what waits too long
     if what.rate:
-        return 16 + round(what.rate / 8 * what.queue / mtu)
+        return max(_FEWEST, round(what.rate / 8 * what.queue / mtu))
     return min(2**31 - 1, 10_000 + round(most * (what.delay + 8 * what.jitter)))
 
 

@@ -22,7 +22,9 @@ class NetworkRate(NetworkFault, frozen=True, kw_only=True):
     mechanisms: ClassVar = TBF_OR_RELAY
 
     rate: Annotated[Rate, Meta(description="bandwidth in each direction that is named")]
-    queue: Annotated[Duration, Meta(description="the longest wait before packets are lost")] = Duration(1)
+    queue: Annotated[
+        Duration, Meta(description="the longest wait before packets are lost; 32 may always wait")
+    ] = Duration(1)
 
     def check(self) -> list[str]:
         """A rate at which a packet passes within the minute, and a queue."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 import traffic
 import world
 from injecting import Injection, applied, device, everything, injected, planned, process
-from traffic import TCP, likely
+from traffic import likely
 
 from chaosd.faults.network_corrupt import NetworkCorrupt
 from chaosd.faults.network_duplicate import NetworkDuplicate
@@ -87,35 +85,31 @@ def test_a_share_is_overtaken(wire: Wire) -> None:
         assert run.evidence.injected * 0.85 <= late <= run.evidence.injected
 
 
-@pytest.mark.parametrize("address", [RIGHT, RIGHT6, "127.0.0.1"])
-def test_a_rate_is_what_passes(wire: Wire, address: str) -> None:
+@pytest.mark.parametrize(("address", "size"), [(RIGHT, 1400), (RIGHT6, 1400), ("127.0.0.1", 60000)])
+def test_a_rate_is_what_passes(wire: Wire, address: str, size: int) -> None:
     left, right = wire
-    rate = 8e6
+    rate = 4e6
     fault = NetworkRate(rate=Rate(rate), ports=[PORT], devices=["lo", left.name])
     ns = left.netns if address == "127.0.0.1" else right.netns
+    with injected(fault, everything(left.netns)) as run:
+        passed = traffic.throughput(left.netns, ns, address, PORT, size, 3 * rate)
+        assert run.evidence.injected > 0
+    assert 0.8 * rate < passed < 1.15 * rate
+    assert traffic.throughput(left.netns, ns, address, PORT, size, 3 * rate) > 1.5 * rate
+
+
+@pytest.mark.parametrize("address", [RIGHT, RIGHT6, "127.0.0.1"])
+def test_tcp_fills_a_narrow_link_and_loses_nothing(wire: Wire, address: str) -> None:
+    left, right = wire
+    ns = left.netns if address == "127.0.0.1" else right.netns
+    sent = bytes(range(256)) * 8192  # 2 MiB: 0.8 s at 20 Mbit/s
     with (
         traffic.echo(ns, PORT),
-        injected(fault, everything(left.netns)) as run,
-        traffic.sock(left.netns, TCP, address) as end,
+        injected(NetworkRate(rate=Rate(20e6), devices=["lo", left.name]), everything(left.netns)),
     ):
-        end.connect((address, PORT))
-        measured = _throughput(end)
-        assert run.evidence.injected > 0
-    assert 0.7 * rate < measured < 1.25 * rate
-
-
-def _throughput(end: socket.socket) -> float:
-    """Bits per second that come back, after a start that fills the bucket and the buffers."""
-    end.setblocking(False)
-    begun, arrivals = time.monotonic(), []
-    while time.monotonic() < begun + 6:
-        with suppress(BlockingIOError):
-            end.send(bytes(1 << 14))
-        with suppress(BlockingIOError):
-            arrivals.append((len(end.recv(1 << 20)), time.monotonic()))
-        time.sleep(0.001)
-    counted = [(size, at) for size, at in arrivals if at > begun + 2]
-    return sum(size for size, _ in counted[1:]) * 8 / (counted[-1][1] - counted[0][1])
+        begun = time.monotonic()
+        assert traffic.echoed(left.netns, address, PORT, sent) == sent
+        assert 0.7 < time.monotonic() - begun < 20
 
 
 def test_a_rate_for_one_process_spares_the_others(wire: Wire) -> None:

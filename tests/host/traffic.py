@@ -130,6 +130,27 @@ def delivered(
         return list(_received(sink))
 
 
+def throughput(
+    sender: NetnsRef, receiver: NetnsRef, address: str, port: int, size: int, offered: float
+) -> float:
+    """Bits per second of UDP payload that arrive when ``offered`` are sent, after 1 s to fill the queues."""
+    with _bound(receiver, UDP, port) as sink, sock(sender, UDP, address) as source:
+        source.connect((address, port))
+        sink.setblocking(False)
+        begun, sent, arrived = time.monotonic(), 0, list[float]()
+        while (now := time.monotonic() - begun) < 5:
+            if sent * size * 8 < offered * now:
+                source.send(bytes(size))
+                sent += 1
+            try:
+                sink.recv(1 << 16)
+                arrived.append(now)
+            except BlockingIOError:
+                time.sleep(0.0002)
+    counted = [at for at in arrived if at > 1]
+    return (len(counted) - 1) * size * 8 / (counted[-1] - counted[0])
+
+
 def _received(sink: socket.socket) -> Iterator[int]:
     with suppress(TimeoutError):
         while True:
