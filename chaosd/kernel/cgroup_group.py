@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from chaosd.errors import ChaosdError, ForeignStateError, TargetLostError
 from chaosd.kernel.cgroup import (
@@ -23,6 +24,7 @@ from chaosd.kernel.edit import Edit, Evidence, Undo
 from chaosd.kernel.process import ProcessRef, family
 
 _PATIENCE = 2.0
+_MEMORY_LIMITS = {"memory.high": "max", "memory.max": "max", "memory.limit_in_bytes": "-1"}
 
 
 class Subgroup(Edit, frozen=True, tag="cgroup.group"):
@@ -141,6 +143,7 @@ def dissolve(path: str, home: str) -> Undo:
     """
     if not os.path.isdir(path):
         return Undo.GONE
+    _lift(path)
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -155,6 +158,14 @@ def dissolve(path: str, home: str) -> Undo:
             time.sleep(0.005)
         if not os.path.isdir(path):
             return Undo.DONE
+
+
+def _lift(path: str) -> None:
+    # With v1's OOM killer off, a process above the limit sleeps on the cgroup that refused it, also
+    # after it has been moved; what wakes it is a higher limit (memcg1_oom_recover(), mm/memcontrol-v1.c).
+    for file, unlimited in _MEMORY_LIMITS.items():
+        with suppress(FileNotFoundError):
+            write(CgroupRef.at(path), file, unlimited)
 
 
 def _empty(folder: str, home: str) -> None:
@@ -207,7 +218,8 @@ class Move(Edit, frozen=True, tag="cgroup.move"):
             raise ChaosdError(said, hint="aim at a target that owns its cgroup") from error
 
     def revert(self) -> Undo:
-        """Move those that are still in our cgroup back home."""
+        """Move those that are still in our cgroup back home, and no one stays behind waiting for memory."""
+        _lift(self.group)
         if self._drive(self._ours, self.home.path):
             return Undo.DONE
         strayed = any(p.alive() and self._place(p.pid) != self.home.path for p in self.processes)
