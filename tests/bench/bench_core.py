@@ -23,10 +23,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from pyroute2 import IPRoute
+import world
+from pyroute2 import IPRoute, NetlinkError
 
 from chaosd.kernel.netns import NetnsRef, inside
-import world
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = int(os.environ.get("CHAOSD_BENCH_TRIALS", "200"))
@@ -105,7 +105,11 @@ def bench_inject(host: Host) -> None:
         _, live = host.wait_live(process)
         times.append(live - began)
         process.wait()
-    _say("cold chaosd inject network.delay to fault live, median", f"{statistics.median(times):.3f} s", "0.350 s")
+    _say(
+        "cold chaosd inject network.delay to fault live, median",
+        f"{statistics.median(times):.3f} s",
+        "0.350 s",
+    )
 
 
 def bench_kill(host: Host) -> None:
@@ -168,7 +172,11 @@ def bench_bystander(host: Host) -> None:
         ratios.append(_throughput(host.near, host.far, 2) / free)
         process.send_signal(signal.SIGTERM)
         process.wait()
-    _say("untargeted TCP through the same interface, fault live / not", f"{statistics.median(ratios):.3f}", "0.97")
+    _say(
+        "untargeted TCP through the same interface, fault live / not",
+        f"{statistics.median(ratios):.3f}",
+        "0.97",
+    )
 
 
 def _ping(near: NetnsRef, far: NetnsRef, count: int = 101) -> float:
@@ -205,7 +213,7 @@ def bench_delay(host: Host) -> None:
     try:
         with inside(host.near), IPRoute() as ip:
             ip.tc("add", "netem", host.wire.ifindex, "1:", delay=20000)
-    except Exception as error:
+    except NetlinkError as error:
         print(f"  no raw netem beside it on this kernel: {error}")
         return
     raw = _ping(host.near, host.far) - idle - delay

@@ -16,6 +16,7 @@ _VOLATILE = {
     "stats", "stats64", "backlog", "bytes", "packets", "drops", "overlimits", "requeues", "qlen",
     "valid_life_time", "preferred_life_time", "num_tx_queues", "bytes_memlock", "gc_timer", "hello_timer",
 }  # fmt: skip
+_OF_BPFTOOL = ("iterator.rodata", "pid_iter.rodata", "libbpf_global", "libbpf_det_bind")
 
 
 def _run(*argv: str, ns: NetnsRef | None = None) -> str:
@@ -63,7 +64,7 @@ def bpf() -> dict[str, str]:
         keep = [
             {key: item.get(key) for key in ("type", "name", "attach_type", "cgroup_id")}
             for item in items
-            if item.get("name") not in ("iterator.rodata", "pid_iter.rodata", "libbpf_global", "libbpf_det_bind")
+            if item.get("name") not in _OF_BPFTOOL
         ]
         found[f"bpf {kind}"] = json.dumps(sorted(keep, key=str), indent=1)
     return found
@@ -85,7 +86,8 @@ def process(pid: int) -> dict[str, str]:
     places = Path(f"/proc/{pid}/cgroup").read_text("utf-8")
     found = {f"{pid} stopped": str(stat[0] in "Tt"), f"{pid} cgroups": places}
     found[f"{pid} affinity"] = str(os.sched_getaffinity(pid))
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if "cgroup" in line]
+    lines = Path("/proc/self/mounts").read_text("utf-8").splitlines()
+    mounts = [line.split()[1] for line in lines if "cgroup" in line]
     for line in places.splitlines():
         controllers, path = line.split(":")[1:]
         names = controllers.removeprefix("name=").split(",") if controllers else ["unified", "cgroup"]
@@ -96,10 +98,11 @@ def process(pid: int) -> dict[str, str]:
 
 
 def _settings(folder: str) -> dict[str, str]:
-    wanted = ("max", "high", "low", "min", "weight", "quota_us", "period_us", "cpus", "mems", "limit_in_bytes")
+    wanted = ("max", "high", "low", "min", "weight", "quota_us", "period_us", "cpus", "mems",
+              "limit_in_bytes", "freeze", "state", "subtree_control", "type", "shares", "oom_control")  # fmt: skip
     found = {}
     for name in sorted(os.listdir(folder)):
-        if name.endswith((*wanted, "freeze", "state", "subtree_control", "type", "shares", "oom_control")):
+        if name.endswith(wanted):
             try:
                 text = Path(folder, name).read_text("utf-8")
             except OSError:

@@ -109,6 +109,17 @@ def arm() -> None:
             wrap(kind, "revert", before="undo", after="undone")
 
 
+def once(apply: Callable[[Edit], None]) -> Callable[[Edit], None]:
+    done: set[Edit] = set()
+
+    def outer(edit: Edit) -> None:
+        if edit not in done:
+            done.add(edit)
+            apply(edit)
+
+    return outer
+
+
 original_start = watchdog.start
 watchdog.start = start  # type: ignore[assignment]
 wrap(Journal, "intend", before="promise", after="promised")
@@ -134,9 +145,5 @@ if __name__ == "__main__":
         Journal.intend = late  # type: ignore[method-assign]
         for kind in edits.kinds():
             if "apply" in vars(kind):
-                inner = kind.apply
-                done: set[Edit] = set()
-                kind.apply = (  # type: ignore[method-assign]
-                    lambda self, inner=inner, done=done: None if self in done else (done.add(self), inner(self))[0]
-                )
+                kind.apply = once(kind.apply)  # type: ignore[method-assign]
     main()

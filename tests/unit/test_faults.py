@@ -1,4 +1,4 @@
-"""What every fault owes: a description, words for every field, a docs page and a scenario or test of its own."""
+"""What every fault owes: a description, words for every field, a file and a test of its own."""
 
 from pathlib import Path
 from typing import get_type_hints

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - what must be said stands in one line
 from pathlib import Path
 
 import pytest
