@@ -4,10 +4,10 @@ PYTEST := $(PYTHON) -m pytest
 SCRIPTS := $(shell git ls-files '*.sh' .ci/run)
 PROBES := $(wildcard probes/*.bpf.c probes/include/*.h)
 
-.PHONY: help setup test test-vm demo check probes bench clean
+.PHONY: help setup test test-vm demo lint check probes bench clean
 help:
 	@echo "make demo      a guided tour: start the booking service, break it, watch it come back"
-	@echo "make test      unit tests, and host tests on this kernel"
+	@echo "make test      linters, types, unit tests, and host and crash tests on this kernel"
 	@echo "make test-vm   host and crash tests on Debian's 6.1 and 6.12 kernels and one with override"
 	@echo "make check     formatting, linters, types, unit tests"
 	@echo "make bench     figures: what an injection costs"
@@ -17,7 +17,7 @@ help:
 setup:
 	@tests/setup.sh test
 
-test: setup
+test: setup lint
 	@mkdir -p build
 	$(PYTEST) tests/unit tests/host tests/crash --junitxml=build/host.xml $(ARGS)
 
@@ -30,12 +30,14 @@ demo:
 	@mkdir -p build
 	tools/demo.sh
 
-check: setup
+lint:
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	shellcheck $(SCRIPTS)
 	clang-format --dry-run -Werror $(PROBES)
+
+check: setup lint
 	$(PYTEST) tests/unit -q
 
 bench: setup

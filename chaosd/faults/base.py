@@ -98,7 +98,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             if not (why := mechanism.missing()):
                 return mechanism
             missing[mechanism.name] = why
-        reasons = "; ".join(f"{name} needs {', '.join(why)}" for name, why in missing.items())
+        reasons = "; ".join(f"by {name}, {', '.join(why)}" for name, why in missing.items())
         raise UnsupportedError(f"this host cannot do {self.name}: {reasons}", hint="see: chaosd doctor")
 
 

@@ -98,8 +98,8 @@ def process(pid: int) -> dict[str, str]:
 
 
 def _settings(folder: str) -> dict[str, str]:
-    wanted = ("max", "high", "low", "min", "weight", "quota_us", "period_us", "cpus", "mems",
-              "limit_in_bytes", "freeze", "state", "subtree_control", "type", "shares", "oom_control")  # fmt: skip
+    wanted = ("max", "high", "low", "min", "weight", "quota_us", "period_us", "cpus", "mems", "type",
+              "limit_in_bytes", "freeze", "state", "subtree_control", "shares", "oom_control")  # fmt: skip
     found = {}
     for name in sorted(os.listdir(folder)):
         if name.endswith(wanted):
