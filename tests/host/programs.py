@@ -22,7 +22,7 @@ from pyroute2 import IPRoute
 from world import need, until
 
 from chaosd.kernel import cgroup
-from chaosd.kernel.capability import Capability, Verdict, capability
+from chaosd.kernel.capability import Capability, Verdict
 from chaosd.kernel.netns import NetnsRef, inside
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,23 +40,25 @@ def _where(binary: str) -> str | None:
     return kept[-1] if kept else shutil.which(binary)
 
 
-def _installed(name: str, package: str, *binaries: str) -> Capability:
+class Found(Capability):
+    """What a look at this host tells; looked for anew each time, because a package can be removed."""
+
+    def __call__(self) -> Verdict:
+        return self._attempt()
+
+
+def _installed(name: str, package: str, *binaries: str) -> Found:
     def attempt() -> Verdict:
         missing = [binary for binary in (*binaries, "setpriv") if _where(binary) is None]
         return Verdict(not missing, f"no {', '.join(missing)}" if missing else "", f"apt install {package}")
 
-    return Capability(name, attempt)
+    return Found(name, attempt)
 
 
 NGINX = _installed("nginx", "nginx-light wrk curl", "nginx", "wrk", "curl")
 POSTGRESQL = _installed("postgresql", "postgresql", "initdb", "postgres", "pgbench", "psql")
 REDIS = _installed("redis", "redis-server redis-tools", "redis-server", "redis-benchmark", "redis-cli")
-
-
-@capability("several-cpus")
-def SEVERAL_CPUS() -> Verdict:  # noqa: N802  # a capability is a constant
-    """Whether there is a CPU to be kept away from."""
-    return Verdict(ok=len(os.sched_getaffinity(0)) > 1, reason="one CPU")
+SEVERAL_CPUS = Found("several-cpus", lambda: Verdict(len(os.sched_getaffinity(0)) > 1, "there is but one"))
 
 
 class Phases(NamedTuple):
