@@ -18,8 +18,8 @@ from tests.host import world
 
 def _capabilities() -> dict[str, Capability]:
     found = {}
-    for entry in pkgutil.iter_modules(chaosd.kernel.__path__):
-        module = importlib.import_module(f"chaosd.kernel.{entry.name}")
+    names = [f"chaosd.kernel.{entry.name}" for entry in pkgutil.iter_modules(chaosd.kernel.__path__)]
+    for module in map(importlib.import_module, (*names, "docker_engine", "programs")):
         found |= {value.name: value for value in vars(module).values() if isinstance(value, Capability)}
     return found
 

@@ -101,12 +101,13 @@ def test_throttled_nginx_serves_as_much_less_as_it_has_less_cpu(here: Stage) -> 
         load = server.wrk("heavy", connections=8)
         return load.rate, (used(pids) - spent) / (time.monotonic() - begun)
 
+    measure()  # the first requests of all cost more, above all where each instruction is translated
     seen = here.through(measure, "cpu.throttle", "percent=10%", target=server.pid)
     (rate, share), (throttled, left), (again, share_again) = seen[:3]
     assert 0.05 < left < 0.14
     assert share > left * 1.6, "nothing to throttle"
     assert throttled / rate == pytest.approx(left / share, rel=0.5), "a request costs as much CPU as before"
-    assert again / rate == pytest.approx(share_again / share, rel=0.5)
+    assert again > throttled * 1.6
     assert share_again > left * 1.6
 
 
