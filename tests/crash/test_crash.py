@@ -2,7 +2,8 @@
 
 Every case starts the real command against real processes and a real namespace, lets the engine,
 its watchdog or both die at one point of one edit's life, and compares dumps that other programs
-made. ``CHAOSD_CRASH_SHARE=0.2`` runs every fifth case, evenly spread; emulated kernels need that.
+made. ``CHAOSD_CRASH_SHARE=0.2`` runs every fifth case, beginning with ``CHAOSD_CRASH_OFFSET``;
+emulated kernels need that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from chaosd.kernel import cgroup_scrub
 ROOT = Path(__file__).parents[2]
 POINTS = ("promise", "promised", "done", "applied", "undo", "undone", "reverted")
 SHARE = float(os.environ.get("CHAOSD_CRASH_SHARE", "1"))
+OFFSET = int(os.environ.get("CHAOSD_CRASH_OFFSET", "0"))
 
 SCENARIO = """
 name: everything
@@ -110,17 +112,25 @@ def _same(host: Host, before: dict[str, str]) -> None:
     assert not changed, "\n".join(said)
 
 
-def _cases(points: tuple[str, ...], count: int) -> list[tuple[str, int]]:
-    every = [(point, number) for number in range(count) for point in points]
+def _cases(points: tuple[str, ...], edits: Iterable[int]) -> list[tuple[str, int]]:
+    every = [(point, number) for number in edits for point in points]
     step = max(1, round(1 / SHARE))
-    return every[::step]
+    return every[OFFSET % step :: step]
 
 
-def _count_edits(host: Host) -> int:
+def _first_of_each_kind(host: Host) -> list[int]:
+    """The number of the first edit of each kind, from a run that nobody disturbs."""
     done = host.run("engine", "never", 0)
     out, errors = done.communicate(timeout=120)
     assert done.returncode in (0, 4), (out, errors)
-    return len(json.loads(out)["edits"])
+    journal = host.folder / "state/runs" / f"{json.loads(out)['run']}.jsonl"
+    records = [json.loads(line) for line in journal.read_text("utf-8").splitlines()]
+    found: dict[str, int] = {}
+    for record in records:
+        if record["type"] == "intend":
+            found.setdefault(record["edit"]["kind"], record["n"])
+    assert len(found) > 10, found
+    return list(found.values())
 
 
 def _strike_and_compare(host: Host, who: str, cases: list[tuple[str, int]]) -> None:
@@ -142,30 +152,28 @@ def _strike_and_compare(host: Host, who: str, cases: list[tuple[str, int]]) -> N
 
 @pytest.mark.timeout(1500)
 def test_sigkill_of_the_engine_at_every_point(host: Host) -> None:
-    count = _count_edits(host)
-    _strike_and_compare(host, "engine", _cases(POINTS, count))
+    _strike_and_compare(host, "engine", _cases(POINTS, _first_of_each_kind(host)))
     assert host.verdict() == "killed"
 
 
 @pytest.mark.timeout(1500)
 def test_sigkill_of_the_engine_in_the_middle_of_deeds(host: Host) -> None:
-    step = max(1, round(20 / SHARE))
-    _strike_and_compare(host, "engine", [("line", line) for line in range(7, 800, step)])
+    _strike_and_compare(host, "engine", _cases(("line",), range(7, 800, 20)))
 
 
 @pytest.mark.timeout(1500)
 def test_sigkill_of_the_watchdog_ends_the_run(host: Host) -> None:
-    count = _count_edits(host)
-    _strike_and_compare(host, "watchdog", _cases(("promised", "done", "undo"), count)[:: 1 + count // 8])
+    points = ("promised", "done", "undo")
+    _strike_and_compare(host, "watchdog", _cases(points, _first_of_each_kind(host)[::3]))
     assert host.verdict() in ("aborted", "inconclusive", "passed")
 
 
 @pytest.mark.timeout(1500)
 def test_both_killed_the_lease_ends_what_is_ebpf_and_revert_the_rest(host: Host) -> None:
-    count = _count_edits(host)
+    kinds = _first_of_each_kind(host)
     before = host.dump()
-    for number in range(0, count, max(1, round(4 / SHARE))):
-        host.run("both", "applied", number).communicate(timeout=120)
+    for point, number in _cases(("applied",), kinds):
+        host.run("both", point, number).communicate(timeout=120)
         assert host.live(), "nobody was left to put anything back"
         done = host.chaosd("revert", "--all", "--json")
         assert done.returncode == 0, done.stderr
@@ -178,10 +186,10 @@ def test_both_killed_the_lease_ends_what_is_ebpf_and_revert_the_rest(host: Host)
 @pytest.mark.parametrize(("who", "verdict"), [("term", "interrupted"), ("int", "interrupted")])
 @pytest.mark.timeout(600)
 def test_a_signal_ends_the_run_and_restores(host: Host, who: str, verdict: str) -> None:
-    count = _count_edits(host)
+    kinds = _first_of_each_kind(host)
     before = host.dump()
-    for number in range(0, count, max(1, round(5 / SHARE))):
-        process = host.run(who, "done", number)
+    for point, number in _cases(("done",), kinds[::3]):
+        process = host.run(who, point, number)
         process.communicate(timeout=120)
         assert process.returncode == 6
         assert host.verdict() == verdict
@@ -216,8 +224,8 @@ def test_a_new_run_first_puts_back_what_a_dead_one_left(host: Host) -> None:
 def test_deed_before_promise_would_be_caught_here(tmp_path: Path) -> None:
     """The order of promise and deed is what the cases above hang on: swapped, they fail."""
     with ExitStack() as stack:
-        count = _count_edits(Host(stack, tmp_path))
-    numbers = range(0, count, max(1, round(3 / SHARE)))
+        kinds = _first_of_each_kind(Host(stack, tmp_path))
+    numbers = [number for _, number in _cases(("late",), kinds[::2])]
     caught = [number for number in numbers if _leaves_something(tmp_path / str(number), number)]
     # What the kernel owns (links, the relay) vanishes by itself; the rest must be seen to be left.
     assert len(caught) >= 1 + len(numbers) // 4
@@ -229,10 +237,10 @@ def _leaves_something(folder: Path, number: int) -> bool:
     with ExitStack() as stack:
         host = Host(stack, folder)
         before = host.dump()
-        host.run("engine", "late", number, "--late").communicate(timeout=120)
-        world.until(lambda: not host.live(), "the run was not closed")
-        world.until(lambda: not dump.helpers()["chaosd processes"], "still running")
+        _, errors = host.run("engine", "late", number, "--late").communicate(timeout=120)
+        assert host.struck.exists(), errors
         try:
+            world.until(lambda: not host.live(), "what is not on record stands in the way of the rest", 10)
             _same(host, before)
         except AssertionError:
             return True

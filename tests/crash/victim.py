@@ -109,12 +109,14 @@ def arm() -> None:
             wrap(kind, "revert", before="undo", after="undone")
 
 
-def once(apply: Callable[[Edit], None]) -> Callable[[Edit], None]:
-    done: set[Edit] = set()
+early: set[Edit] = set()
 
+
+def once(apply: Callable[[Edit], None]) -> Callable[[Edit], None]:
     def outer(edit: Edit) -> None:
-        if edit not in done:
-            done.add(edit)
+        if edit in early:
+            early.discard(edit)
+        else:
             apply(edit)
 
     return outer
@@ -139,6 +141,8 @@ if __name__ == "__main__":
 
         def late(journal: Journal, edit: Edit) -> int:
             edit.apply()
+            early.add(edit)
+            seen.setdefault("promise", 0)
             reached("late")
             return promise(journal, edit)
 

@@ -30,6 +30,7 @@ mapfile -t arguments <"$results/arguments"
 export "${environment[@]}"
 # The chdir of the boot was made before the tree was mounted over it.
 cd "$CHAOSD_TREE"
+# Interrupted, pytest still tells what it has seen.
 status=0
-"$CHAOSD_PYTHON" -m pytest "${arguments[@]}" || status=$?
+timeout --foreground --signal=INT "$CHAOSD_LIMIT" "$CHAOSD_PYTHON" -m pytest "${arguments[@]}" || status=$?
 echo "$status" >"$results/status"

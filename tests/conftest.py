@@ -1,0 +1,25 @@
+"""Deals the host tests out to several runs, such as emulated kernels that are too slow for all of them.
+
+``CHAOSD_HAND=1/3`` runs the second of three hands: every third test, so that neighbors in one file,
+which try the same thing in other ways, go to different hands. ``test_kernel.py`` and the crash
+tests are in every hand; the latter have shares of their own (tests/crash/test_crash.py).
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+_IN_EVERY_HAND = ("test_kernel", "test_crash")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    hand = os.environ.get("CHAOSD_HAND", "")
+    if not hand:
+        return
+    number, hands = (int(part) for part in hand.split("/"))
+    dealt = [item for item in items if item.path.stem not in _IN_EVERY_HAND]
+    others = {item for index, item in enumerate(dealt) if index % hands != number}
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [item for item in items if item not in others]
