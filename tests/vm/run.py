@@ -162,9 +162,17 @@ class Guest:
         ]
 
     def _boot(self, kernel_image: str) -> None:
+        # vng looks for its own other programs on PATH.
+        environment = {**os.environ, "PATH": f"{Path(sys.prefix, 'bin')}:{os.environ['PATH']}"}
         # Pipes, because QEMU opens its outputs by path and would truncate a file.
         vm = subprocess.Popen(
-            self._command(kernel_image), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True, errors="replace"
+            self._command(kernel_image),
+            env=environment,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            text=True,
+            errors="replace",
         )
         pumps = [Thread(target=self._show, args=[vm.stdout]), Thread(target=self._keep, args=[vm.stderr])]
         for pump in pumps:
