@@ -6,7 +6,6 @@ The engine only sequences. It does not know any fault, and has no undo of its ow
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import signal
 import time
@@ -79,7 +78,7 @@ def execute(scenario: Scenario, show: Callable[[Record], None], *, confirmed: bo
     """
     if os.geteuid() != 0:
         raise ChaosdError("chaosd changes kernel state and must be root", hint="sudo chaosd ...")
-    run = secrets.token_hex(3)
+    run = os.urandom(3).hex()
     lock = HostLock(run, scenario.name)
     try:
         if stuck := restore.recover_stale():
@@ -163,17 +162,19 @@ class _Run:
         self._baseline()
         for planned in self.plan.faults:
             planned.target.check_alive()
-        edits = (*watchdog.apart(self.plan.run, self.watchdog.process), *self.plan.edits)
-        self.journal.write("before", state=restore.surroundings(edits))
+        apart = watchdog.apart(self.plan.run, self.watchdog.process)
+        self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
         self._phase("inject")
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
-        for edit in edits:
+        for edit in self.plan.edits:
             self._apply(edit)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
         self.live = now()
+        for edit in apart:
+            self._apply(edit)
         try:
             while now() < self.ends:
                 self._tick()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections import Counter
 from typing import Any
 
@@ -87,7 +87,7 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
             two faults that need the same piece of kernel state.
         UnsupportedError: this host cannot do one of the faults.
     """
-    seed = scenario.seed if scenario.seed is not None else secrets.randbits(32)
+    seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
     operator = operator_addresses()
     planned = []
     for index, step in enumerate(scenario.faults):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 
@@ -60,6 +61,7 @@ def main() -> None:
     """Entry point: errors that a user can cause are one line, with the documented exit status."""
     from chaosd.errors import ChaosdError
 
+    gc.set_threshold(50_000)  # a start makes many objects and hardly any garbage
     try:
         cli(prog_name="chaosd")
     except ChaosdError as error:

@@ -44,7 +44,7 @@ class Host:
         self.wire, _ = stack.enter_context(world.veth(self.near, self.far))
         sleeper = world.python("import time; time.sleep(3600)")
         self.target = stack.enter_context(world.spawn(sleeper, ns=self.near)).pid
-        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
         self.env = os.environ | {
             "CHAOSD_RUN_DIR": str(self.folder / "run"),
             "CHAOSD_STATE_DIR": str(self.folder / "state"),
