@@ -146,6 +146,8 @@ class _Run:
         except Ended as end:
             return end
         except TargetLostError as error:
+            if self.watchdog.dead():
+                return Ended("aborted", "the watchdog died")
             return Ended("target-lost", str(error))
         except UnsupportedError as error:
             return Ended("unsupported", str(error))

@@ -3,6 +3,7 @@
 ``CHAOSD_HAND=1/3`` runs the second of three hands: every third test, so that neighbors in one file,
 which try the same thing in other ways, go to different hands. ``test_kernel.py`` and the crash
 tests are in every hand; the latter have shares of their own (tests/crash/test_crash.py).
+``CHAOSD_LEAVE_OUT`` names files or tests, comma-separated, that are taken out of the hand dealt.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import pytest
 _IN_EVERY_HAND = ("test_kernel", "test_crash")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
     hand = os.environ.get("CHAOSD_HAND", "")
     if not hand:
         return
     number, hands = (int(part) for part in hand.split("/"))
     dealt = [item for item in items if item.path.stem not in _IN_EVERY_HAND]
     others = {item for index, item in enumerate(dealt) if index % hands != number}
+    left_out = os.environ.get("CHAOSD_LEAVE_OUT", "").split(",")
+    others |= {item for item in items if item.path.stem in left_out or item.originalname in left_out}
     config.hook.pytest_deselected(items=list(others))
     items[:] = [item for item in items if item not in others]

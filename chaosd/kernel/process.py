@@ -66,12 +66,15 @@ class ProcessRef(msgspec.Struct, frozen=True):
 def descendants(pid: int) -> list[int]:
     """The children of a process, their children and so on, parents first.
 
-    Children are read from /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN; all distributions).
+    Children are read from /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN; all distributions); a
+    kernel without it has every process asked for its parent.
     """
     found: list[int] = []
     waiting = [pid]
+    table = None if os.path.exists("/proc/thread-self/children") else _children_by_parent()
     while waiting:
-        born = _children(waiting.pop(0))
+        parent = waiting.pop(0)
+        born = _children(parent) if table is None else table.get(parent, [])
         found += born
         waiting += born
     return found
@@ -86,6 +89,16 @@ def _children(pid: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
             continue
     return found
+
+
+def _children_by_parent() -> dict[int, list[int]]:
+    table: dict[int, list[int]] = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            table.setdefault(int(stat_fields(pid)[1]), []).append(pid)
+        except ProcessLookupError:  # it has ended meanwhile
+            continue
+    return table
 
 
 def family(roots: Iterable[ProcessRef]) -> list[ProcessRef]:

@@ -18,6 +18,7 @@ from world import need, python, until
 
 from chaosd.kernel.capability_network import CONNECT, GATE
 from chaosd.kernel.netns import NetnsRef
+from chaosd.kernel.process import descendants
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = """
@@ -321,7 +322,7 @@ def _comm(pid: int) -> str:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+    return descendants(pid)
 
 
 def _answers(ns: NetnsRef, seconds: float = 5) -> bool:
