@@ -1,8 +1,9 @@
 """What this kernel can do, found out by trying in a scratch namespace, never by version.
 
-A capability is a function that tries; its verdict is kept for the life of the process. What was
-proven stays proven until the next boot and is kept in the run directory, so that the next command
-starts at once; what was missing is tried anew, for it may have been mended.
+A capability is a function that tries; its verdict is kept for the life of the process. What a
+kernel has shown that it can do, it can do until the next boot: such a proof is kept in the run
+directory, so that the next command starts at once. What was missing is tried anew, for it may have
+been mended; so is what depends on more than the kernel.
 """
 
 from __future__ import annotations
@@ -54,30 +55,34 @@ class Capability:
     Args:
         name: the short name that skips, ``doctor`` and ``CHAOSD_REQUIRE`` use.
         attempt: tries it and leaves nothing behind.
+        lasting: it depends on the running kernel alone, so that a proof holds until the next boot.
     """
 
-    def __init__(self, name: str, attempt: Callable[[], Verdict]) -> None:
+    def __init__(self, name: str, attempt: Callable[[], Verdict], *, lasting: bool = False) -> None:
         self.name = name
         self._attempt = attempt
+        self._lasting = lasting
         self._verdict: Verdict | None = None
 
     def __call__(self) -> Verdict:
         """Whether it works here; tried at most once a process."""
         if self._verdict is None:
-            self._verdict = Verdict(ok=True) if self.name in _proven() else self.attempt()
+            known = self._lasting and self.name in _proven()
+            self._verdict = Verdict(ok=True) if known else self.attempt()
         return self._verdict
 
     def attempt(self) -> Verdict:
         """Try it now, whatever is known already."""
         self._verdict = self._attempt()
-        with suppress(OSError):  # the run directory may not be ours to write
-            _remember(self.name, self._verdict.ok)
+        if self._lasting:
+            with suppress(OSError):  # the run directory may not be ours to write
+                _remember(self.name, self._verdict.ok)
         return self._verdict
 
     def __repr__(self) -> str:
         return f"Capability({self.name!r})"
 
 
-def capability(name: str) -> Callable[[Callable[[], Verdict]], Capability]:
-    """Make a capability of the function that tries it."""
-    return lambda attempt: Capability(name, attempt)
+def capability(name: str, *, lasting: bool = False) -> Callable[[Callable[[], Verdict]], Capability]:
+    """Make a capability of the function that tries it; see ``Capability``."""
+    return lambda attempt: Capability(name, attempt, lasting=lasting)

@@ -62,7 +62,7 @@ def modprobe(*modules: str) -> None:
         subprocess.run(["modprobe", "-qa", *modules], check=False, capture_output=True)
 
 
-@capability("gate")
+@capability("gate", lasting=True)
 def GATE() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether packets can be picked on an interface: libbpf, eBPF, clsact and cls_bpf."""
     modprobe("sch_ingress", "cls_bpf", "act_mirred")
@@ -92,7 +92,7 @@ def _hang(netns: NetnsRef, gate: Gate, redirect: str) -> None:
     Hook(device, gate.slot, _RUN, 1, "chaosd_loop_out", redirect).apply()
 
 
-@capability("tagging")
+@capability("tagging", lasting=True)
 def TAGGING() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether the packets of one process can be told from others: sk_storage, cgroup v2, raw tracepoints."""
     return in_scratch_netns(_tag_ourselves)
@@ -114,7 +114,7 @@ def _v2() -> CgroupRef:
     return CgroupRef.at(root)
 
 
-@capability("connect")
+@capability("connect", lasting=True)
 def CONNECT() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether connect(2) can be made to fail: cgroup hooks and bpf_set_retval (Linux 5.18)."""
     return in_scratch_netns(_must_be_refused)
@@ -137,7 +137,7 @@ def _must_be_refused(_: NetnsRef) -> None:
         raise UnsupportedError(f"a connection that had to fail with EXFULL got {errno.errorcode.get(answer)}")
 
 
-@capability("ifb")
+@capability("ifb", lasting=True)
 def IFB() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether picked packets can be sent through a device of our own: ifb and mirred."""
     modprobe("ifb", "sch_ingress", "cls_bpf", "act_mirred")
@@ -158,14 +158,14 @@ def _at_root(qdisc: Netem | Tbf) -> None:
     qdisc.apply()
 
 
-@capability("netem")
+@capability("netem", lasting=True)
 def NETEM() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether the kernel has netem."""
     modprobe("ifb", "sch_netem")
     return in_scratch_netns(lambda netns: _at_root(Netem(netns, _SCRATCH, delay=0.001)))
 
 
-@capability("tbf")
+@capability("tbf", lasting=True)
 def TBF() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether the kernel has the token bucket filter."""
     modprobe("ifb", "sch_tbf")

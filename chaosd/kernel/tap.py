@@ -139,7 +139,7 @@ def _names(path: str, name: str) -> bool:
         return f"iff:\t{name}\n" in file.read()  # tun_chr_show_fdinfo
 
 
-@capability("tap")
+@capability("tap", lasting=True)
 def TAP() -> Verdict:  # noqa: N802  # a capability is a constant
     """Whether a TAP device can be made, tried in a namespace of its own."""
     verdicts: list[Verdict] = []
