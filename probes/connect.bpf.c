@@ -5,8 +5,8 @@
 #include <bpf/bpf_helpers.h>
 #include "lease.h"
 #include "match.h"
+#include "number.h"
 #include "packet.h"
-#include "rule.h"
 #include "tasks.h"
 
 struct refusal {

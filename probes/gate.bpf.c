@@ -3,11 +3,11 @@
  * needs a queue it only says "match", and the filter's action takes the packet there. */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
+#include "chain.h"
 #include "lease.h"
 #include "match.h"
 #include "owner.h"
 #include "packet.h"
-#include "rule.h"
 
 #define QUEUE_RANK 64 /* and above: the ranks of gates that queue */
 

@@ -32,13 +32,31 @@ class Evidence(msgspec.Struct, frozen=True):
     """Events the kernel counted for one edit.
 
     ``matched`` met the filters; of these ``injected`` got the fault and the rest were
-    ``skipped``, by reason (probability, budget, lease). ``unit`` is what was counted.
+    ``skipped``, by reason (probability, turn, budget, lease). ``unit`` is what was counted.
+    ``processes`` are the pids with the most hits, and how many each had, where that is known.
     """
 
     matched: int = 0
     injected: int = 0
     skipped: dict[str, int] = {}
     unit: str = "packets"
+    processes: dict[int, int] = {}
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """One event that got the fault, as the kernel saw it.
+
+    ``t`` is its moment in CLOCK_BOOTTIME seconds; ``pid`` and ``comm`` say whose it was, ``call``
+    what was asked for, ``result`` what came of it (the name of an errno, or a delay), ``detail``
+    the path or the destination, where there is one.
+    """
+
+    t: float
+    pid: int
+    comm: str
+    call: str
+    result: str
+    detail: str = ""
 
 
 class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -89,6 +107,10 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
     def evidence(self) -> Evidence | None:
         """The kernel's own counts, where it keeps any."""
         return None
+
+    def hits(self) -> list[Hit]:
+        """Some of the events since this was last asked for, oldest first, where they are recorded."""
+        return []
 
     @property
     def scope(self) -> str:

@@ -24,7 +24,7 @@ PROTOCOLS = {
 
 _FAR, _NEAR = 0, 1
 _CERTAIN = 1 << 32
-_COUNTS = ("matched", "injected", "probability", "budget", "lease", "overlap")
+_COUNTS = ("matched", "injected", "probability", "turn", "budget", "lease", "overlap")
 
 Ports = tuple[tuple[int, int], ...]
 """Ranges of ports, both ends included."""
@@ -98,6 +98,9 @@ class Rule(msgspec.Struct, frozen=True):
         good, bad: chance of the fault in either state.
         by_flow: decide once for each flow, by ``worsen`` alone.
         budget: stop after so many; 0 for no limit.
+        after, first, every: of the matched events pass over the first ``after``, then take only the
+            next ``first`` (0 for all), and of these every ``every``-th, beginning with the first.
+            Only where events are numbered one by one: system calls and connections.
     """
 
     seed: int
@@ -107,6 +110,9 @@ class Rule(msgspec.Struct, frozen=True):
     bad: float = 1.0
     by_flow: bool = False
     budget: int = 0
+    after: int = 0
+    first: int = 0
+    every: int = 1
 
     @classmethod
     def chance(
@@ -124,7 +130,8 @@ class Rule(msgspec.Struct, frozen=True):
     def pack(self) -> bytes:
         """As struct rule."""
         chances = (round(c * _CERTAIN) for c in (self.worsen, self.mend, self.good, self.bad))
-        return struct.pack("=6Q2I", self.seed % (1 << 64), self.budget, *chances, self.by_flow, 0)
+        turn = (self.after, self.first, self.every)
+        return struct.pack("=9Q2I", self.seed % (1 << 64), self.budget, *chances, *turn, self.by_flow, 0)
 
 
 def evidence(counts: Map, unit: str) -> Evidence:

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* Which of the matched events get the fault: seeded chance in a two-state chain, a budget, counts. */
+/* Which of the matched events get the fault, and the counts of both. chain.h and number.h decide by it. */
 #pragma once
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include "mix.h"
 
-enum { MATCHED, INJECTED, BY_PROBABILITY, BY_BUDGET, BY_LEASE, BY_OVERLAP, COUNTS };
+enum { MATCHED, INJECTED, BY_PROBABILITY, BY_TURN, BY_BUDGET, BY_LEASE, BY_OVERLAP, COUNTS };
 
 /* Chances are 0 to 2^32. A plain percentage p is the chain with worsen = p, mend = 1 - p. */
 struct rule {
@@ -16,23 +16,12 @@ struct rule {
 	__u64 mend; /* and from bad to good */
 	__u64 good; /* chance of the fault while good */
 	__u64 bad; /* and while bad */
+	__u64 after; /* number.h: pass over so many, */
+	__u64 first; /* then take so many (0: all), */
+	__u64 every; /* and of these every n-th */
 	__u32 by_flow; /* decide once for each flow, by worsen alone */
 	__u32 pad;
 };
-
-struct chain {
-	struct bpf_spin_lock lock;
-	__u32 is_bad;
-	__u64 number; /* of events decided */
-	__u64 spent; /* of the budget */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct chain);
-} chain SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -46,44 +35,11 @@ static __always_inline void count(__u32 what)
 	__u64 *counter = bpf_map_lookup_elem(&counts, &what);
 
 	if (counter)
-		*counter += 1;
+		__sync_fetch_and_add(counter, 1); /* a program may be preempted by another one on its CPU */
 }
 
-static __always_inline bool chosen(const volatile struct rule *rule, struct chain *state, __u64 flow)
+/* The draw for the event or flow of a number: the same seed, the same draw. */
+static __always_inline __u64 draw(const volatile struct rule *rule, __u64 number)
 {
-	__u64 draw = mix(rule->seed ^ mix(rule->by_flow ? flow : state->number));
-
-	if (rule->by_flow)
-		return (draw >> 32) < rule->worsen;
-	state->number += 1;
-	if (state->is_bad)
-		state->is_bad = (draw >> 32) >= rule->mend;
-	else
-		state->is_bad = (draw >> 32) < rule->worsen;
-	return (draw & 0xffffffff) < (state->is_bad ? rule->bad : rule->good);
-}
-
-/* Counts the event, and says whether it gets the fault. */
-static __always_inline bool strikes(const volatile struct rule *rule, bool leased, __u64 flow)
-{
-	__u32 zero = 0, outcome = INJECTED;
-	struct chain *state = bpf_map_lookup_elem(&chain, &zero);
-
-	if (!state)
-		return false;
-	count(MATCHED);
-	if (!leased) {
-		count(BY_LEASE);
-		return false;
-	}
-	bpf_spin_lock(&state->lock);
-	if (!chosen(rule, state, flow))
-		outcome = BY_PROBABILITY;
-	else if (rule->budget && state->spent >= rule->budget)
-		outcome = BY_BUDGET;
-	else
-		state->spent += 1;
-	bpf_spin_unlock(&state->lock);
-	count(outcome);
-	return outcome == INJECTED;
+	return mix(rule->seed ^ mix(number));
 }
