@@ -6,7 +6,6 @@
 #include "lease.h"
 #include "match.h"
 #include "number.h"
-#include "packet.h"
 #include "tasks.h"
 
 struct refusal {
@@ -26,7 +25,7 @@ static __always_inline int judge(struct bpf_sock_addr *ctx, const struct endpoin
 		return 1;
 	if (want->has_far_ports && !port_in(FAR_PORT, far->port))
 		return 1;
-	if (refusal.only_tasks && !is_target())
+	if (!is_target(refusal.only_tasks))
 		return 1;
 	if (!strikes(&refusal.rule, lease_holds(), hash_of(far)))
 		return 1;

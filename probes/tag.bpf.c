@@ -6,19 +6,7 @@
 #include <bpf/bpf_helpers.h>
 #include "tagged.h"
 #include "tasks.h"
-
-typedef struct {
-	int counter;
-} atomic_t;
-
-struct signal_struct {
-	atomic_t live;
-} __attribute__((preserve_access_index));
-
-struct task_struct {
-	int tgid;
-	struct signal_struct *signal;
-} __attribute__((preserve_access_index));
+#include "vmlinux.h"
 
 const volatile struct {
 	__u32 only_tasks; /* the cgroup holds others too */
@@ -26,7 +14,7 @@ const volatile struct {
 
 SEC("cgroup/sock_create") int chaosd_socket(struct bpf_sock *ctx)
 {
-	if (!config.only_tasks || is_target())
+	if (is_target(config.only_tasks))
 		bpf_sk_storage_get(&tagged, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	return 1;
 }
@@ -34,10 +22,13 @@ SEC("cgroup/sock_create") int chaosd_socket(struct bpf_sock *ctx)
 SEC("raw_tp/sched_process_fork") int chaosd_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *parent = (void *)ctx->args[0], *child = (void *)ctx->args[1];
-	__u32 from = BPF_CORE_READ(parent, tgid), to = BPF_CORE_READ(child, tgid), one = 1;
+	__u32 from = BPF_CORE_READ(parent, tgid), to = BPF_CORE_READ(child, tgid);
+	__u32 *role = from == to ? NULL : bpf_map_lookup_elem(&tasks, &from), inherited;
 
-	if (from != to && bpf_map_lookup_elem(&tasks, &from))
-		bpf_map_update_elem(&tasks, &to, &one, BPF_ANY);
+	if (role && *role != SPARED) {
+		inherited = *role;
+		bpf_map_update_elem(&tasks, &to, &inherited, BPF_ANY);
+	}
 	return 0;
 }
 

@@ -11,17 +11,16 @@ from msgspec import Meta
 
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
-from chaosd.kernel import cgroup, netlink
+from chaosd.kernel import netlink
 from chaosd.kernel.capability_network import TAGGING
-from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.gate import RANKS, Act, Gate, Program
 from chaosd.kernel.match import PROTOCOLS, Filters, Rule, network
 from chaosd.kernel.netlink import Interface
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.sockets import Tagging
-from chaosd.kernel.tasks import Members
 from chaosd.kernel.tc import Clsact, Hook, free_prios, side_of
+from chaosd.targets.members import members
 from chaosd.targets.model import Target
 from chaosd.units import Percent
 
@@ -169,23 +168,6 @@ def _chosen(fault: NetworkFault, target: Target) -> list[Interface]:
     if not chosen:
         raise ChaosdError(f"{target.spec} has no interface that is up")
     return chosen
-
-
-def members(target: Target) -> Members:
-    """The target's processes for eBPF: its v2 cgroup where it has one, else a set of its own.
-
-    Raises:
-        ChaosdError: there is no cgroup v2, or nothing that could have sockets.
-    """
-    root = cgroup.hierarchies().get(cgroup.UNIFIED)
-    if root is None:
-        raise UnsupportedError("no cgroup v2 is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified")
-    if own := target.cgroups.get(cgroup.UNIFIED):
-        return Members(own, entire=True)
-    folder = next((ref.path for ref in target.cgroups.values()), "")
-    if not folder:
-        target.require_processes()
-    return Members(CgroupRef.at(root), entire=False, processes=target.processes, folder=folder)
 
 
 def clsacts(found: Iterable[Way]) -> Iterator[Edit]:

@@ -9,11 +9,12 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from chaosd.errors import ChaosdError
-from chaosd.faults._network import NetworkFault, members
+from chaosd.faults._network import NetworkFault
 from chaosd.faults.base import Mechanism, Planning
 from chaosd.kernel.capability_network import CONNECT
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.refusal import Refusal
+from chaosd.targets.members import members
 from chaosd.targets.model import Target
 
 _NEVER = ("EINTR", "ERESTART")

@@ -1,4 +1,4 @@
-"""eBPF through the system's libbpf: the only module that touches it.
+"""eBPF objects, maps and the lease, loaded through the system's libbpf.
 
 Programs are compiled once (``make -C probes``) into ``chaosd/_probes/NAME.o``. What is loaded lives
 as long as this process holds it: ``live`` keeps it by the slot of the edit that loaded it.
@@ -12,18 +12,16 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from ctypes import CDLL, CFUNCTYPE, byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p, get_errno
+from ctypes import byref, c_size_t, c_uint32, c_void_p, get_errno
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from chaosd.errors import ChaosdError, UnsupportedError
-
-CGROUP_SOCK_CREATE, CGROUP_CONNECT4, CGROUP_CONNECT6 = 2, 10, 11
-"""Attach types of linux/bpf.h."""
+from chaosd.kernel.libbpf import checked, library, log
 
 _ARRAY, _MMAPABLE = 2, 1 << 10  # BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE
-_WARN = 0
+_TYPE_LSM, _LSM_MAC = 29, 27  # BPF_PROG_TYPE_LSM, BPF_LSM_MAC
 _CONFIG = b".rodata.config"
 
 
@@ -46,57 +44,6 @@ def close(slot: str) -> bool:
     return held is not None
 
 
-_log: list[str] = []
-_Print = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
-
-
-def _keep(level: int, form: bytes, arguments: int) -> int:
-    if level == _WARN:
-        text = ctypes.create_string_buffer(1 << 16)
-        CDLL(None).vsnprintf(text, c_size_t(len(text)), form, c_void_p(arguments))
-        _log.extend(text.value.decode("utf-8", "replace").splitlines())
-    return 0
-
-
-_keeper = _Print(_keep)
-
-
-@cache
-def _libbpf() -> CDLL:
-    try:
-        lib = CDLL("libbpf.so.1", use_errno=True)
-    except OSError:
-        raise UnsupportedError("libbpf.so.1 is not installed", hint="install the package libbpf1") from None
-    for name in (
-        "bpf_object__open_file",
-        "bpf_object__find_map_by_name",
-        "bpf_object__find_program_by_name",
-        "bpf_object__next_program",
-    ):
-        getattr(lib, name).restype = c_void_p
-    lib.bpf_program__name.restype = c_char_p
-    lib.libbpf_set_print.restype = c_void_p
-    lib.libbpf_set_print(_keeper)
-    return lib
-
-
-def _checked(result: int | None, what: str, *, null_fails: bool = False) -> int:
-    if result is None or (null_fails and result == 0) or (not null_fails and result < 0):
-        number = get_errno() or -(result or 0)
-        raise UnsupportedError(f"{what}: {os.strerror(number)}{_said()}", hint="see: chaosd doctor")
-    return result
-
-
-def _said() -> str:
-    lines = [line.removeprefix("libbpf: ").strip() for line in _log]
-    _log.clear()
-    useful = [line for line in lines if line and not line.startswith(("--", "processed "))]
-    complaint = next(
-        (line for line in reversed(useful) if not line.startswith(("failed to load", "prog "))), ""
-    )
-    return f" ({complaint[:200]})" if complaint else ""
-
-
 class Map:
     """A BPF map by descriptor; keys and values are bytes."""
 
@@ -106,23 +53,32 @@ class Map:
 
     def update(self, key: bytes, value: bytes) -> None:
         """Set an entry (``OSError`` as bpf(2) says)."""
-        if _libbpf().bpf_map_update_elem(self.fd, key, value, 0) < 0:
+        if library().bpf_map_update_elem(self.fd, key, value, 0) < 0:
             raise OSError(get_errno(), f"bpf_map_update_elem: {os.strerror(get_errno())}")
 
     def delete(self, key: bytes) -> None:
         """Remove an entry, if it is there."""
-        _libbpf().bpf_map_delete_elem(self.fd, key)
+        library().bpf_map_delete_elem(self.fd, key)
+
+    def items(self, key_size: int) -> Iterator[tuple[bytes, bytes]]:
+        """Every entry as it is met; of a map that changes meanwhile some may be missed."""
+        value = ctypes.create_string_buffer(self._value_size)
+        here, following = None, ctypes.create_string_buffer(key_size)
+        while library().bpf_map_get_next_key(self.fd, here, following) == 0:
+            here = following.raw
+            if library().bpf_map_lookup_elem(self.fd, here, value) == 0:
+                yield here, value.raw
 
     def __contains__(self, key: bytes) -> bool:
         value = ctypes.create_string_buffer(self._value_size)
-        return bool(_libbpf().bpf_map_lookup_elem(self.fd, key, value) == 0)
+        return bool(library().bpf_map_lookup_elem(self.fd, key, value) == 0)
 
     def total(self, index: int) -> int:
         """The sum over all CPUs of one u64 of a per-CPU array."""
-        cpus = _libbpf().libbpf_num_possible_cpus()
+        cpus = library().libbpf_num_possible_cpus()
         values = (ctypes.c_uint64 * cpus)()
         key = struct.pack("=I", index)
-        if _libbpf().bpf_map_lookup_elem(self.fd, key, byref(values)) < 0:
+        if library().bpf_map_lookup_elem(self.fd, key, byref(values)) < 0:
             raise OSError(get_errno(), f"bpf_map_lookup_elem: {os.strerror(get_errno())}")
         return sum(values)
 
@@ -136,8 +92,8 @@ class Lease:
 
     def __init__(self) -> None:
         options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=_MMAPABLE)
-        made = _libbpf().bpf_map_create(_ARRAY, b"chaosd_lease", 4, 8, 1, byref(options))
-        self.fd = _checked(made, "lease map")
+        made = library().bpf_map_create(_ARRAY, b"chaosd_lease", 4, 8, 1, byref(options))
+        self.fd = checked(made, "lease map")
         self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
 
     def renew(self, until: float) -> None:
@@ -182,6 +138,8 @@ class Object:
         config: the bytes of its ``.rodata.config``, if it has one.
         share: maps of other objects to use in place of its own, by name; ``lease`` always is.
         programs: load only these; all when empty.
+        aims: the kernel function that a tracing program is loaded for, by program.
+        lsm: the programs that have an aim are loaded for BPF LSM, not for fmod_ret.
 
     Raises:
         UnsupportedError: the kernel refused; the message holds its reason.
@@ -194,52 +152,68 @@ class Object:
         *,
         share: Mapping[str, int] | None = None,
         programs: Sequence[str] = (),
+        aims: Mapping[str, str] | None = None,
+        lsm: bool = False,
     ) -> None:
         self.name = name
-        lib = _libbpf()
-        _log.clear()
+        lib = library()
+        log.clear()
         opened = lib.bpf_object__open_file(os.fsencode(_path(name)), None)
-        self._handle: c_void_p | None = c_void_p(_checked(opened, f"probe {name}", null_fails=True))
+        self._handle: c_void_p | None = c_void_p(checked(opened, f"probe {name}", null_fails=True))
         try:
             self._prepare(config, {**(share or {}), "lease": lease().fd}, programs)
-            _checked(lib.bpf_object__load(self._handle), f"probe {name} was refused")
+            for program, function in (aims or {}).items():
+                self._aim(program, function, lsm)
+            checked(lib.bpf_object__load(self._handle), f"probe {name} was refused")
         except ChaosdError:
             self.close()
             raise
 
     def _prepare(self, config: bytes, share: Mapping[str, int], programs: Sequence[str]) -> None:
-        lib = _libbpf()
+        lib = library()
         if config:
             found = c_void_p(lib.bpf_object__find_map_by_name(self._handle, _CONFIG))
             result = lib.bpf_map__set_initial_value(found, config, c_size_t(len(config)))
-            _checked(result, f"probe {self.name} has a config of another size")
+            checked(result, f"probe {self.name} has a config of another size")
         for name, fd in share.items():
             if found := lib.bpf_object__find_map_by_name(self._handle, name.encode()):
-                _checked(lib.bpf_map__reuse_fd(c_void_p(found), fd), f"probe {self.name}, map {name}")
+                checked(lib.bpf_map__reuse_fd(c_void_p(found), fd), f"probe {self.name}, map {name}")
         for program in self._programs():
             if programs and lib.bpf_program__name(program).decode() not in programs:
                 lib.bpf_program__set_autoload(program, ctypes.c_bool(False))
 
+    def _aim(self, name: str, function: str, lsm: bool) -> None:
+        program = self.handle(name)
+        if lsm:
+            library().bpf_program__set_type(program, _TYPE_LSM)
+            library().bpf_program__set_expected_attach_type(program, _LSM_MAC)
+            function = function.removeprefix("security_")
+        aimed = library().bpf_program__set_attach_target(program, 0, function.encode())
+        checked(aimed, f"program {name} for {function}")
+
     def _programs(self) -> Iterator[c_void_p]:
-        at = _libbpf().bpf_object__next_program(self._handle, None)
+        at = library().bpf_object__next_program(self._handle, None)
         while at:
             yield c_void_p(at)
-            at = _libbpf().bpf_object__next_program(self._handle, c_void_p(at))
+            at = library().bpf_object__next_program(self._handle, c_void_p(at))
+
+    def handle(self, name: str) -> c_void_p:
+        """A program as libbpf knows it."""
+        return c_void_p(library().bpf_object__find_program_by_name(self._handle, name.encode()))
 
     def program(self, name: str) -> int:
         """The descriptor of a loaded program; it stays valid until ``close``."""
-        found = _libbpf().bpf_object__find_program_by_name(self._handle, name.encode())
-        return _checked(_libbpf().bpf_program__fd(c_void_p(found)), f"program {name}")
+        return checked(library().bpf_program__fd(self.handle(name)), f"program {name}")
 
     def map(self, name: str, value_size: int = 8) -> Map:
         """A map of the object, with the size of its values."""
-        found = _libbpf().bpf_object__find_map_by_name(self._handle, name.encode())
-        return Map(_checked(_libbpf().bpf_map__fd(c_void_p(found)), f"map {name}"), value_size)
+        found = library().bpf_object__find_map_by_name(self._handle, name.encode())
+        return Map(checked(library().bpf_map__fd(c_void_p(found)), f"map {name}"), value_size)
 
     def close(self) -> None:
         """Unload; programs attached by tc or by a link live on as long as these do."""
         if self._handle is not None:
-            _libbpf().bpf_object__close(self._handle)
+            library().bpf_object__close(self._handle)
             self._handle = None
 
 
@@ -248,32 +222,6 @@ def _path(name: str) -> Path:
     if not path.exists():
         raise UnsupportedError(f"the probe {name}.o is not built", hint="run: make -C probes")
     return path
-
-
-class Link:
-    """An attachment that ends when its descriptor is closed, or with this process."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def close(self) -> None:
-        """Detach."""
-        os.close(self.fd)
-
-
-def link_cgroup(program: int, cgroup: str, kind: int) -> Link:
-    """Attach a program to a cgroup v2 directory (``UnsupportedError`` as the kernel says)."""
-    fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return Link(_checked(_libbpf().bpf_link_create(program, fd, kind, None), f"link to {cgroup}"))
-    finally:
-        os.close(fd)
-
-
-def link_raw_tracepoint(program: int, name: str) -> Link:
-    """Attach a program to a raw tracepoint (``UnsupportedError`` as the kernel says)."""
-    opened = _libbpf().bpf_raw_tracepoint_open(name.encode(), program)
-    return Link(_checked(opened, f"raw tracepoint {name}"))
 
 
 class Held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from chaosd.kernel import bpf, match, tasks
+from chaosd.kernel import bpf, links, match, tasks
 from chaosd.kernel.edit import Edit, Evidence, Undo
 from chaosd.kernel.tasks import Members
 
@@ -42,22 +42,20 @@ class Refusal(Edit, frozen=True, tag="bpf.refusal"):
         """Load and attach (``UnsupportedError`` as the kernel says)."""
         held = bpf.Held()
         with bpf.undone_on_error(held):
-            entire = self.members.entire
-            share = {} if entire else {"tasks": self._followed(held)}
-            config = self.rule.pack() + self.filters.pack() + struct.pack("=iI", -self.error, not entire)
+            share = tasks.attach_following(self.members, held)
+            config = self.rule.pack() + self.filters.pack()
+            config += struct.pack("=iI", -self.error, not self.members.entire)
             probe = bpf.Object("connect", config, share=share)
             held.parts.append(probe)
             self.filters.fill(probe)
             path = self.members.attach.path
-            held.parts.append(bpf.link_cgroup(probe.program("chaosd_connect4"), path, bpf.CGROUP_CONNECT4))
-            held.parts.append(bpf.link_cgroup(probe.program("chaosd_connect6"), path, bpf.CGROUP_CONNECT6))
+            held.parts.append(
+                links.link_cgroup(probe.program("chaosd_connect4"), path, links.CGROUP_CONNECT4)
+            )
+            held.parts.append(
+                links.link_cgroup(probe.program("chaosd_connect6"), path, links.CGROUP_CONNECT6)
+            )
         bpf.live[self.slot] = held
-
-    def _followed(self, held: bpf.Held) -> int:
-        probe = bpf.Object("tag", struct.pack("=I", 1), programs=tasks.FOLLOW)
-        held.parts.append(probe)
-        tasks.follow(self.members, probe, held)
-        return probe.map("tasks").fd
 
     def revert(self) -> Undo:
         """Detach; from another process there is nothing left to do."""

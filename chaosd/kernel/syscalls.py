@@ -93,6 +93,11 @@ def number(name: str, *, compat: bool = False) -> int | None:
         return None
 
 
+def name(number: int, *, compat: bool = False) -> str:
+    """The name of a system call by its number."""
+    return str(_tables().get_name(number, _table(compat)))
+
+
 def names() -> list[str]:
     """Every system call of this machine."""
     return [name for name in _tables().names() if number(name) is not None]

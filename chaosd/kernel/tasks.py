@@ -6,14 +6,16 @@ probes/tag.bpf.c, so that a child started later belongs to it from its first ins
 
 from __future__ import annotations
 
+import os
 import struct
 
 import msgspec
 
-from chaosd.kernel import bpf, cgroup
+from chaosd.kernel import bpf, cgroup, links
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.process import ProcessRef, family
 
+_TARGET, _EXEMPT, _SPARED = 1, 2, 3  # probes/include/tasks.h
 FOLLOW = ("chaosd_fork", "chaosd_exit")
 """The programs that keep the set."""
 
@@ -27,12 +29,20 @@ class Members(msgspec.Struct, frozen=True):
             and whoever is in ``folder``.
         processes: the target's processes when the run was planned.
         folder: a v1 cgroup that is wholly the target's; empty if there is none.
+        spared: processes that are never hit although they are in the cgroup: of a whole host.
+            What they start is spared, too; but not what the first process of the host starts.
     """
 
     attach: CgroupRef
     entire: bool
     processes: tuple[ProcessRef, ...] = ()
     folder: str = ""
+    spared: tuple[ProcessRef, ...] = ()
+
+    @property
+    def by_role(self) -> bool:
+        """Whether programs must ask for the role of each process."""
+        return not self.entire or bool(self.spared)
 
     def describe(self) -> str:
         """In words, for a plan."""
@@ -59,23 +69,35 @@ def _refs(pids: list[int]) -> set[ProcessRef]:
 
 
 def follow(members: Members, probe: bpf.Object, held: bpf.Held) -> None:
-    """Let the kernel keep the set ``tasks`` of a loaded tag probe, and seed it.
+    """Let the kernel keep the map ``tasks`` of a loaded tag probe, and seed it.
 
-    The hooks come first: a child made before its parent was in the set is seen by the next look,
-    and one made after it by the hook.
+    The hooks come first: a child made before its parent was in the map is seen by the next look,
+    and one made after it by the hook. Chaosd with its helpers is exempt unless it is named.
     """
     for program, event in zip(FOLLOW, ("sched_process_fork", "sched_process_exit"), strict=True):
-        held.parts.append(bpf.link_raw_tracepoint(probe.program(program), event))
+        held.parts.append(links.link_raw_tracepoint(probe.program(program), event))
     tasks = probe.map("tasks", 4)
     known: set[ProcessRef] = set()
-    while fresh := members.now() - known:
+    while not members.entire and (fresh := members.now() - known):
         for ref in fresh:
-            _add(tasks, ref)
+            _add(tasks, ref, _TARGET)
         known |= fresh
+    for ref in {*members.spared, *family([ProcessRef.of(os.getpid())])} - known:
+        _add(tasks, ref, _SPARED if ref.pid == 1 else _EXEMPT)
 
 
-def _add(tasks: bpf.Map, ref: ProcessRef) -> None:
+def _add(tasks: bpf.Map, ref: ProcessRef, role: int) -> None:
     key = struct.pack("=I", ref.pid)
-    tasks.update(key, struct.pack("=I", 1))
+    tasks.update(key, struct.pack("=I", role))
     if not ref.alive():  # its exit may have come before the entry
         tasks.delete(key)
+
+
+def attach_following(members: Members, held: bpf.Held) -> dict[str, int]:
+    """Have the roles of processes kept, where they matter; the map to share with a probe that asks."""
+    if not members.by_role:
+        return {}
+    probe = bpf.Object("tag", struct.pack("=I", 1), programs=FOLLOW)
+    held.parts.append(probe)
+    follow(members, probe, held)
+    return {"tasks": probe.map("tasks").fd}

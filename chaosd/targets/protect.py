@@ -17,6 +17,7 @@ from chaosd.errors import ChaosdError
 from chaosd.kernel import cgroup
 from chaosd.kernel.edit import MARK
 from chaosd.kernel.netns import NetnsRef
+from chaosd.kernel.process import ProcessRef
 from chaosd.targets.model import Target
 from chaosd.targets.operator import operator_addresses
 from chaosd.targets.processes import Seen, ancestors, roots, snapshot
@@ -46,7 +47,7 @@ _DAEMONS: dict[str, str] = {  # by the 15 bytes that the kernel keeps of a name
     "dbus-broker-lau": _CORE,
 }
 
-__all__ = ["Radius", "is_chaosd", "operator_addresses", "protect", "radius"]
+__all__ = ["Radius", "is_chaosd", "operator_addresses", "protect", "radius", "shielded"]
 
 Radius = Literal["single-service", "service-cluster", "entire-system"]
 
@@ -82,6 +83,12 @@ def protect(target: Target) -> None:
     if held:
         said = f"it is {shielded[held]}" if _is_one(target, held) else f"it holds {shielded[held]}"
         raise ChaosdError(f"{target.spec} is protected: {said}", hint="choose a target without it")
+
+
+def shielded() -> tuple[ProcessRef, ...]:
+    """Everything that runs now and is protected, to be spared by a fault on the whole host."""
+    table = snapshot()
+    return tuple(table[pid].ref for pid in _shielded(table) if pid in table)
 
 
 def _is_our_netns(target: Target) -> bool:

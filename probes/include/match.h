@@ -5,8 +5,8 @@
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <stdbool.h>
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "endpoint.h"
 
 enum { FAR_PORT, NEAR_PORT };
 
@@ -53,9 +53,7 @@ static __always_inline bool port_in(__u16 side, __u16 port)
 
 static __always_inline bool address_matches(const volatile struct filters *want, const struct in6_addr *far)
 {
-	const __u32 *word = far->s6_addr32;
-	bool v4 = !word[0] && !word[1] && word[2] == bpf_htonl(0xffff);
-	struct cidr_key key = {160, v4, *far};
+	struct cidr_key key = {160, is_v4(far), *far};
 
 	if (want->has_cidrs && !bpf_map_lookup_elem(&cidrs, &key))
 		return false;

@@ -4,35 +4,21 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
-#include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-#include "mix.h"
+#include "endpoint.h"
 
 #define FRAGMENT_OFFSET 0x1fff
 #define EXTENSION_HEADERS 6
-
-struct endpoint {
-	struct in6_addr address; /* IPv4 as ::ffff:a.b.c.d */
-	__u16 port; /* host order; the echo id for ping */
-};
 
 struct packet {
 	struct endpoint from, to;
 	__u8 protocol;
 	bool v4, has_ports, is_echo, is_reply;
 };
-
-static __always_inline void map_v4(struct in6_addr *address, __be32 v4)
-{
-	address->s6_addr32[0] = 0;
-	address->s6_addr32[1] = 0;
-	address->s6_addr32[2] = bpf_htonl(0xffff);
-	address->s6_addr32[3] = v4;
-}
 
 static __always_inline int load(struct __sk_buff *skb, __u32 offset, void *to, __u32 length)
 {
@@ -148,13 +134,6 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *packet)
 	if (first >> 4 == 4)
 		return parse_v4(skb, offset, packet);
 	return first >> 4 == 6 && parse_v6(skb, offset, packet);
-}
-
-static __always_inline __u64 hash_of(const struct endpoint *end)
-{
-	const __u32 *word = end->address.s6_addr32;
-
-	return mix((__u64)word[0] << 32 | word[1]) + mix(((__u64)word[2] << 32 | word[3]) ^ mix(end->port));
 }
 
 /* The same for both directions of a conversation. */

@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The processes of the target, by tgid. */
+/* Whose processes are meant and whose are never, by tgid; kept through fork and exit by tag.bpf.c. */
 #pragma once
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
+
+enum {
+	TARGET = 1,
+	EXEMPT, /* chaosd, its helpers, the operator's session; what they start is exempt as well */
+	SPARED, /* the host's first process: what it starts is not */
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -13,9 +19,10 @@ struct {
 	__type(value, __u32);
 } tasks SEC(".maps");
 
-static __always_inline bool is_target(void)
+/* With only_tasks those in the map, else everybody: the program is attached to the target's cgroup. */
+static __always_inline bool is_target(bool only_tasks)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, *role = bpf_map_lookup_elem(&tasks, &tgid);
 
-	return bpf_map_lookup_elem(&tasks, &tgid);
+	return role ? *role == TARGET : !only_tasks;
 }

@@ -12,7 +12,7 @@ import pytest
 import world
 
 from chaosd.errors import UnsupportedError
-from chaosd.kernel import bpf
+from chaosd.kernel import bpf, links
 from chaosd.kernel.capability_network import CONNECT, GATE, TAGGING
 from chaosd.kernel.gate import Gate
 from chaosd.kernel.match import Filters, Rule
@@ -51,7 +51,9 @@ def test_a_program_that_the_kernel_refuses_says_why() -> None:
     world.need(CONNECT)
     probe = bpf.Object("connect")
     with pytest.raises(UnsupportedError, match=r"link to .*: "):
-        bpf.link_cgroup(probe.program("chaosd_connect4"), str(world.cgroup_root()), bpf.CGROUP_SOCK_CREATE)
+        links.link_cgroup(
+            probe.program("chaosd_connect4"), str(world.cgroup_root()), links.CGROUP_SOCK_CREATE
+        )
     probe.close()
 
 

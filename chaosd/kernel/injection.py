@@ -1,0 +1,179 @@
+"""System calls made to fail in the kernel, by probes/override.bpf.c and probes/security.bpf.c."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from chaosd.kernel import bpf, hooks, links, match, patterns, tasks
+from chaosd.kernel.edit import Edit, Evidence, Hit, Undo
+from chaosd.kernel.hooks import ENTRY, Hook
+from chaosd.kernel.syscalls import Calls
+from chaosd.kernel.tasks import Members
+
+_SLOTS = 8  # in probes/override.bpf.c
+_ASYNCHRONOUS = 2  # probes/include/call.h
+_SHARED = ("progress", "counts", "hits", "processes", "calls", "ports", "cidrs", "exclude", "within", "pattern")
+_HIT = struct.Struct("=QIIII16s16s128s")
+_TOP = 8
+
+
+class Injection(Edit, frozen=True, tag="bpf.injection"):
+    """System calls of a target fail with an errno; the programs are gone with this process.
+
+    Args:
+        run, index: as in Planning.
+        members: who the target is.
+        calls: which calls, on what.
+        hooks: the functions of the kernel where these calls are met.
+        rule: how many of them.
+        error: the errno.
+    """
+
+    run: str
+    index: int
+    members: Members
+    calls: Calls
+    hooks: tuple[Hook, ...]
+    rule: match.Rule
+    error: int
+
+    @property
+    def slot(self) -> str:
+        """Its own name; programs stand side by side."""
+        return f"bpf.injection:{self.run}:{self.index}"
+
+    def describe(self) -> str:
+        """One line: whose calls fail, how, and where they are met."""
+        name, where = errno.errorcode[self.error], ", ".join(map(str, self.hooks))
+        return f"fail {self.calls} of {self.members.describe()} with {name}, at {where}"
+
+    def apply(self) -> None:
+        """Load, fill the maps, and only then attach (``UnsupportedError`` as the kernel says)."""
+        held = _Held()
+        with bpf.undone_on_error(held):
+            share = tasks.attach_following(self.members, held)
+            for number, (name, aims, lsm) in enumerate(self._objects()):
+                programs = list(aims) or ["chaosd_override"]
+                probe = bpf.Object(name, self._config(), share=share, programs=programs, aims=aims, lsm=lsm)
+                held.parts.append(probe)
+                if number == 0:
+                    held.watch(probe)
+                    self._fill(probe)
+                    share |= {shared: probe.map(shared).fd for shared in _SHARED}
+                held.parts += self._attached(probe, aims)
+        bpf.live[self.slot] = held
+
+    def _objects(self) -> Iterator[tuple[str, dict[str, str], bool]]:
+        """The objects to load: file, function by program (none: kprobes), and whether it is for LSM."""
+        if any(hook.way == "kprobe" for hook in self.hooks):
+            yield "override", {}, False
+        entries = [hook.function for hook in self.hooks if hook.way == "error-injection"]
+        for first in range(0, len(entries), _SLOTS):
+            chunk = entries[first : first + _SLOTS]
+            yield "override", {f"chaosd_slot{i}": function for i, function in enumerate(chunk)}, False
+        for way in ("security", "lsm"):
+            aims = {hook.program: hook.function for hook in self.hooks if hook.way == way}
+            if aims:
+                yield "security", aims, way == "lsm"
+
+    def _config(self) -> bytes:
+        sockets = self.calls.sockets
+        flags = (-self.error, not self.members.entire, sockets != match.Filters(), bool(self.calls.path))
+        return self.rule.pack() + sockets.pack() + struct.pack("=iIII", *flags)
+
+    def _attached(self, probe: bpf.Object, aims: dict[str, str]) -> Iterator[bpf.Closable]:
+        for program, function in aims.items():
+            yield links.link_trace(probe.program(program), function)
+        for hook in self.hooks if not aims else ():
+            if hook.way == "kprobe":
+                yield links.Kprobe(probe.handle("chaosd_override"), hook.function)
+
+    def _fill(self, probe: bpf.Object) -> None:
+        self.calls.sockets.fill(probe)
+        probe.map("pattern").update(struct.pack("=I", 0), patterns.pack(self.calls.path))
+        folder = os.open(self.members.attach.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            probe.map("within", 4).update(struct.pack("=I", 0), struct.pack("=I", folder))
+        finally:
+            os.close(folder)
+        wanted = probe.map("calls", 16)
+        for call in self.calls.names:
+            bits = self._bits(call)
+            met = struct.pack("=Q4B4x", sum(1 << bit for bit in bits), *hooks.arguments(call))
+            for key in (*hooks.keys(call), *((bit, _ASYNCHRONOUS) for bit in bits if bit != ENTRY)):
+                wanted.update(struct.pack("=II", *key), met)
+
+    def _bits(self, call: str) -> list[int]:
+        ours = {hook.function for hook in self.hooks}
+        entry = [ENTRY] if ours & set(hooks.entries(call)) else []
+        return entry or [bit for bit, function in hooks.places(call).items() if function in ours]
+
+    def revert(self) -> Undo:
+        """Detach; from another process there is nothing left to do."""
+        return Undo.DONE if bpf.close(self.slot) else Undo.GONE
+
+    def present(self) -> bool:
+        """Whether this process holds the programs."""
+        return self.slot in bpf.live
+
+    def renew(self, until: float) -> None:
+        """Move the deadline of all programs of this process."""
+        bpf.renew(until)
+
+    def evidence(self) -> Evidence | None:
+        """Calls matched, failed and spared; None in a process that did not attach."""
+        held = bpf.live.get(self.slot)
+        return held.evidence("calls") if isinstance(held, _Held) else None
+
+    def hits(self) -> list[Hit]:
+        """Calls that failed since this was last asked for."""
+        held = bpf.live.get(self.slot)
+        if not isinstance(held, _Held):
+            return []
+        return [_hit(raw, self.error) for raw in held.drain()]
+
+
+class _Held(bpf.Held):
+    """What is loaded and attached, and the maps in which it counts."""
+
+    def watch(self, probe: bpf.Object) -> None:
+        self._counts, self._processes = probe.map("counts"), probe.map("processes")
+        self._taken: list[bytes] = []
+        self._ring = links.Ring(probe.map("hits").fd, self._taken.append)
+        self.parts.append(self._ring)
+
+    def evidence(self, unit: str) -> Evidence:
+        found = match.evidence(self._counts, unit)
+        by_process = {
+            int.from_bytes(key, "little"): int.from_bytes(value, "little")
+            for key, value in self._processes.items(4)
+        }
+        top = sorted(by_process.items(), key=lambda item: -item[1])[:_TOP]
+        return Evidence(found.matched, found.injected, found.skipped, unit, dict(top))
+
+    def drain(self) -> list[bytes]:
+        self._ring.read()
+        taken = self._taken[:]
+        self._taken.clear()
+        return taken
+
+
+def _hit(raw: bytes, error: int) -> Hit:
+    at, pid, number, compat, port, address, comm, detail = _HIT.unpack(raw)
+    where = _text(detail) or (_endpoint(address, port) if any(address) else "")
+    name = hooks.name_of(number, compat)
+    return Hit(at / 1e9, pid, _text(comm), name, errno.errorcode[error], where)
+
+
+def _text(raw: bytes) -> str:
+    return raw.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _endpoint(address: bytes, port: int) -> str:
+    if address[:12] == b"\0" * 10 + b"\xff\xff":
+        return f"{socket.inet_ntop(socket.AF_INET, address[12:])}:{port}"
+    return f"[{socket.inet_ntop(socket.AF_INET6, address)}]:{port}"
