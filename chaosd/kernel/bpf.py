@@ -205,6 +205,10 @@ class Object:
         """The descriptor of a loaded program; it stays valid until ``close``."""
         return checked(library().bpf_program__fd(self.handle(name)), f"program {name}")
 
+    def has(self, name: str) -> bool:
+        """Whether it has a map of this name."""
+        return bool(library().bpf_object__find_map_by_name(self._handle, name.encode()))
+
     def map(self, name: str, value_size: int = 8) -> Map:
         """A map of the object, with the size of its values."""
         found = library().bpf_object__find_map_by_name(self._handle, name.encode())

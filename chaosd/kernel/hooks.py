@@ -13,11 +13,19 @@ import msgspec
 from chaosd.kernel import syscalls
 from chaosd.kernel.syscalls import GROUPS
 
-Way = Literal["kprobe", "error-injection", "security", "lsm"]
+Way = Literal["kprobe", "error-injection", "security", "lsm", "cgroup"]
 """kprobe and error-injection (fmod_ret) sit on the call itself, security (fmod_ret) and lsm on a hook."""
+
+CGROUP = {"socket": ("sock_create",), "bind": ("bind4", "bind6"), "connect": ("connect4", "connect6")} | {
+    send: ("sendmsg4", "sendmsg6") for send in GROUPS["sockets.send"]
+}
+"""The programs that meet a call on a cgroup: of IP sockets, and of sends those of datagrams that say where to."""
 
 ENTRY = 0
 """The bit of the call's own entry; the security hooks follow in the order below (enum hook, call.h)."""
+
+ASYNCHRONOUS, BY_CGROUP = 2, 3
+"""In place of 1 for a 32-bit caller: the number is that of a hook (call.h), or of a program (cgroup.bpf.c)."""
 
 _READ, _WRITE = GROUPS["files.read"], GROUPS["files.write"]
 _SECURITY: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -93,8 +101,8 @@ class Hook(msgspec.Struct, frozen=True):
 
     @property
     def program(self) -> str:
-        """The name of the program of probes/security.bpf.c or probes/override.bpf.c."""
-        return f"chaosd_{self.function.removeprefix('security_')}" if self.way in ("security", "lsm") else ""
+        """The name of its program in probes/security.bpf.c or probes/cgroup.bpf.c."""
+        return f"chaosd_{self.function.removeprefix('security_')}"
 
     def __str__(self) -> str:
         return f"{self.way}:{self.function}"
@@ -145,7 +153,9 @@ def arguments(call: str) -> tuple[int, int, int, int]:
 
 def name_of(number: int, compat: int) -> str:
     """The name of a call by its key; for what io_uring did, of the hook where it was met."""
-    if compat > 1:
+    if compat == BY_CGROUP:
+        return ("socket", "bind", "connect", "sendmsg")[number]
+    if compat == ASYNCHRONOUS:
         return f"io_uring:{_SECURITY[number - 1][0]}"
     return syscalls.name(number, compat=bool(compat))
 

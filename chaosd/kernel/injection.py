@@ -1,4 +1,4 @@
-"""System calls made to fail in the kernel, by probes/override.bpf.c and probes/security.bpf.c."""
+"""System calls made to fail by eBPF: probes/override.bpf.c, probes/security.bpf.c and probes/cgroup.bpf.c."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from chaosd.kernel import bpf, hooks, links, match, patterns, tasks
 from chaosd.kernel.edit import Edit, Evidence, Hit, Undo
-from chaosd.kernel.hooks import ENTRY, Hook
+from chaosd.kernel.hooks import ASYNCHRONOUS, ENTRY, Hook
+from chaosd.kernel.process import comm_of
 from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
 
 _SLOTS = 8  # in probes/override.bpf.c
-_ASYNCHRONOUS = 2  # probes/include/call.h
 _SHARED = ("progress", "counts", "hits", "processes", "calls", "ports", "cidrs", "exclude", "within", "pattern")
 _HIT = struct.Struct("=QIIII16s16s128s")
 _TOP = 8
@@ -56,44 +56,54 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
         held = _Held()
         with bpf.undone_on_error(held):
             share = tasks.attach_following(self.members, held)
-            for number, (name, aims, lsm) in enumerate(self._objects()):
-                programs = list(aims) or ["chaosd_override"]
+            for name, programs, aims, lsm in self._objects():
                 probe = bpf.Object(name, self._config(), share=share, programs=programs, aims=aims, lsm=lsm)
                 held.parts.append(probe)
-                if number == 0:
+                if "counts" not in share:
                     held.watch(probe)
                     self._fill(probe)
-                    share |= {shared: probe.map(shared).fd for shared in _SHARED}
-                held.parts += self._attached(probe, aims)
+                    share |= {shared: probe.map(shared).fd for shared in _SHARED if probe.has(shared)}
+                held.parts += self._attached(probe, name, aims)
         bpf.live[self.slot] = held
 
-    def _objects(self) -> Iterator[tuple[str, dict[str, str], bool]]:
-        """The objects to load: file, function by program (none: kprobes), and whether it is for LSM."""
-        if any(hook.way == "kprobe" for hook in self.hooks):
-            yield "override", {}, False
-        entries = [hook.function for hook in self.hooks if hook.way == "error-injection"]
+    def _objects(self) -> Iterator[tuple[str, list[str], dict[str, str], bool]]:
+        """What to load: the object, its programs, their functions where they have any, and if for LSM."""
+        if self._at("kprobe"):
+            yield "override", ["chaosd_override"], {}, False
+        entries = [hook.function for hook in self._at("error-injection")]
         for first in range(0, len(entries), _SLOTS):
-            chunk = entries[first : first + _SLOTS]
-            yield "override", {f"chaosd_slot{i}": function for i, function in enumerate(chunk)}, False
+            slots = {f"chaosd_slot{i}": function for i, function in enumerate(entries[first : first + _SLOTS])}
+            yield "override", [*slots], slots, False
         for way in ("security", "lsm"):
-            aims = {hook.program: hook.function for hook in self.hooks if hook.way == way}
-            if aims:
-                yield "security", aims, way == "lsm"
+            if aims := {hook.program: hook.function for hook in self._at(way)}:
+                yield "security", [*aims], aims, way == "lsm"
+        if programs := [hook.program for hook in self._at("cgroup")]:  # the last: it has not all of the maps
+            yield "cgroup", programs, {}, False
+
+    def _at(self, way: str) -> list[Hook]:
+        return [hook for hook in self.hooks if hook.way == way]
 
     def _config(self) -> bytes:
         sockets = self.calls.sockets
         flags = (-self.error, not self.members.entire, sockets != match.Filters(), bool(self.calls.path))
         return self.rule.pack() + sockets.pack() + struct.pack("=iIII", *flags)
 
-    def _attached(self, probe: bpf.Object, aims: dict[str, str]) -> Iterator[bpf.Closable]:
-        for program, function in aims.items():
-            yield links.link_trace(probe.program(program), function)
-        for hook in self.hooks if not aims else ():
-            if hook.way == "kprobe":
+    def _attached(self, probe: bpf.Object, name: str, aims: dict[str, str]) -> Iterator[bpf.Closable]:
+        if name == "cgroup":
+            for hook in self._at("cgroup"):
+                path = self.members.attach.path
+                yield links.link_cgroup(probe.program(hook.program), path, hook.function)
+        elif aims:
+            for program, function in aims.items():
+                yield links.link_trace(probe.program(program), function)
+        else:
+            for hook in self._at("kprobe"):
                 yield links.Kprobe(probe.handle("chaosd_override"), hook.function)
 
     def _fill(self, probe: bpf.Object) -> None:
         self.calls.sockets.fill(probe)
+        if not probe.has("calls"):
+            return
         probe.map("pattern").update(struct.pack("=I", 0), patterns.pack(self.calls.path))
         folder = os.open(self.members.attach.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -104,7 +114,7 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
         for call in self.calls.names:
             bits = self._bits(call)
             met = struct.pack("=Q4B4x", sum(1 << bit for bit in bits), *hooks.arguments(call))
-            for key in (*hooks.keys(call), *((bit, _ASYNCHRONOUS) for bit in bits if bit != ENTRY)):
+            for key in (*hooks.keys(call), *((bit, ASYNCHRONOUS) for bit in bits if bit != ENTRY)):
                 wanted.update(struct.pack("=II", *key), met)
 
     def _bits(self, call: str) -> list[int]:
@@ -166,7 +176,7 @@ def _hit(raw: bytes, error: int) -> Hit:
     at, pid, number, compat, port, address, comm, detail = _HIT.unpack(raw)
     where = _text(detail) or (_endpoint(address, port) if any(address) else "")
     name = hooks.name_of(number, compat)
-    return Hit(at / 1e9, pid, _text(comm), name, errno.errorcode[error], where)
+    return Hit(at / 1e9, pid, _text(comm) or comm_of(pid), name, errno.errorcode[error], where)
 
 
 def _text(raw: bytes) -> str:

@@ -9,8 +9,16 @@ from ctypes import CFUNCTYPE, c_int, c_size_t, c_void_p
 
 from chaosd.kernel.libbpf import checked, library
 
-CGROUP_SOCK_CREATE, CGROUP_CONNECT4, CGROUP_CONNECT6 = 2, 10, 11
-"""Attach types of linux/bpf.h."""
+CGROUP_TYPES = {
+    "sock_create": 2,
+    "bind4": 8,
+    "bind6": 9,
+    "connect4": 10,
+    "connect6": 11,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+}
+"""enum bpf_attach_type of linux/bpf.h, by what stands behind ``cgroup/`` in a section's name."""
 
 
 class Link:
@@ -24,11 +32,11 @@ class Link:
         os.close(self.fd)
 
 
-def link_cgroup(program: int, cgroup: str, kind: int) -> Link:
+def link_cgroup(program: int, cgroup: str, kind: str) -> Link:
     """Attach a program to a cgroup v2 directory (``UnsupportedError`` as the kernel says)."""
     fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return Link(checked(library().bpf_link_create(program, fd, kind, None), f"link to {cgroup}"))
+        return Link(checked(library().bpf_link_create(program, fd, CGROUP_TYPES[kind], None), f"link to {cgroup}"))
     finally:
         os.close(fd)
 

@@ -259,6 +259,15 @@ class Kill(Edit, frozen=True, tag="process.kill"):
         return Evidence(1, int(self.slot in _sent), unit="processes")
 
 
+def comm_of(pid: int) -> str:
+    """What the kernel calls a process (proc_pid_comm(5)); empty when it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def threads(process: ProcessRef) -> int:
     """How many threads a process has; 0 when it has ended."""
     try:

@@ -45,7 +45,7 @@ class Tagging(Edit, frozen=True, tag="bpf.tagging"):
         probe = bpf.Object("tag", struct.pack("=I", not entire), programs=programs)
         with bpf.undone_on_error(bpf.Held(probe)) as held:
             create = probe.program("chaosd_socket")
-            held.parts.append(links.link_cgroup(create, self.members.attach.path, links.CGROUP_SOCK_CREATE))
+            held.parts.append(links.link_cgroup(create, self.members.attach.path, "sock_create"))
             if not entire:
                 tasks.follow(self.members, probe, held)
             _tag_standing(self.members, probe.map("tagged", 4))

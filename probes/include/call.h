@@ -7,13 +7,8 @@
 #include <stdbool.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
-#include "endpoint.h"
-#include "hit.h"
-#include "lease.h"
-#include "match.h"
-#include "number.h"
+#include "injection.h"
 #include "path.h"
-#include "tasks.h"
 
 #define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
 #define TIF_32BIT 22 /* arch/arm64/include/asm/thread_info.h */
@@ -23,16 +18,6 @@
 #define AF_INET6 10
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
-
-struct injection {
-	struct rule rule;
-	struct filters filters;
-	__s32 error; /* negative */
-	__u32 only_tasks;
-	__u32 has_sockets, has_path;
-};
-
-const volatile struct injection injection SEC(".rodata.config");
 
 /* Where a call is met; chaosd/kernel/hooks.py has them in the same order. */
 enum hook {
@@ -230,23 +215,13 @@ static __always_inline bool read_socket(struct sock *sk, bool own, struct endpoi
 	return family == AF_INET || family == AF_INET6;
 }
 
-static __always_inline bool socket_matches(const struct endpoint *end, __u16 protocol)
-{
-	const volatile struct filters *want = &injection.filters;
-
-	if (!protocol_matches(want, protocol, is_v4(&end->address)))
-		return false;
-	if (want->has_far_ports && !port_in(FAR_PORT, end->port))
-		return false;
-	return address_matches(want, &end->address);
-}
-
 static __always_inline void report(const struct call_key *key, const struct spelling *path,
 				   const struct endpoint *end)
 {
 	struct hit hit = {.number = key->number, .compat = key->compat, .port = end->port};
 	__u32 start;
 
+	bpf_get_current_comm(hit.comm, sizeof(hit.comm));
 	__builtin_memcpy(hit.address, &end->address, sizeof(hit.address));
 	if (path) {
 		start = path->start < ROOM - DETAIL + 1 ? ROOM - DETAIL + 1 : path->start;

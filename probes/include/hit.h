@@ -13,7 +13,7 @@ struct hit {
 	__u32 compat; /* of a 32-bit caller */
 	__u32 port; /* far end, where family is not 0 */
 	__u32 address[4];
-	char comm[16];
+	char comm[16]; /* empty where the kernel does not tell it (cgroup programs before Linux 6.1) */
 	char detail[DETAIL]; /* the end of a path */
 };
 
@@ -46,6 +46,5 @@ static __always_inline void report_hit(struct hit *hit)
 	count_process();
 	hit->at = bpf_ktime_get_boot_ns();
 	hit->pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(hit->comm, sizeof(hit->comm));
 	bpf_ringbuf_output(&hits, hit, sizeof(*hit), 0);
 }
