@@ -1,0 +1,146 @@
+"""The tracer's process as the engine that started it holds it, and how others find it."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from chaosd.errors import ChaosdError, UnsupportedError
+from chaosd.kernel import bpf, ptrace, tracer_rule
+from chaosd.kernel.edit import MARK
+
+_START_WITHIN = 10.0
+_HEED_WITHIN = 1.5
+_ROOT = str(Path(__file__).resolve().parents[2])
+_BEGIN = "import sys; sys.path.append(sys.argv[1]); from chaosd.kernel.tracer_process import main; main()"
+"""Run as a module of the package it is compiled once, which as a script it would be at each start."""
+
+
+class Child:
+    """A tracer; it has nothing to trace before ``seize``.
+
+    Args:
+        run, index: of its edit, by which others know it.
+        settings: what to do, for ``tracer_process.Tracer``.
+    """
+
+    def __init__(self, run: str, index: int, settings: dict[str, object]) -> None:
+        page = os.memfd_create(f"{MARK}-tracer")
+        self._hits, hits = os.pipe()
+        try:
+            os.ftruncate(page, mmap.PAGESIZE)
+            self._page = mmap.mmap(page, mmap.PAGESIZE)
+            os.set_blocking(self._hits, False)
+            os.set_blocking(hits, False)
+            lease = bpf.lease().fd
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BEGIN, _ROOT, run, str(index)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(page, hits, lease),
+                start_new_session=True,
+            )
+        finally:
+            os.close(page)
+            os.close(hits)
+        self._rest = b""
+        self._write({**settings, "parent": os.getpid(), "page": page, "hits": hits, "lease": lease})
+
+    def _write(self, what: object) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, and its last words say why
+            self.process.stdin.write(json.dumps(what).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def seize(self, pids: Iterable[int]) -> None:
+        """Let it trace further processes, and wait until it does.
+
+        Raises:
+            UnsupportedError: tracing is forbidden here.
+            ChaosdError: one is traced already, or the tracer has ended.
+        """
+        self._write(list(pids))
+        assert self.process.stdout is not None
+        said = b""
+        if select.select([self.process.stdout], [], [], _START_WITHIN)[0]:
+            said = self.process.stdout.readline()
+        if said != b"ready\n":
+            raise self._refusal(self._last_words(said))
+
+    @staticmethod
+    def _refusal(words: str) -> ChaosdError:
+        if not words.startswith("refused "):
+            return ChaosdError(f"the tracer did not start: {words}")
+        pid, tracer, number = map(int, words.split()[1:])
+        if tracer:
+            name = ptrace.of_status(tracer, "Name:")
+            return ChaosdError(
+                f"process {pid} is traced already, by {name} ({tracer})",
+                hint="a thread has one tracer at most",
+            )
+        hint = "it takes CAP_SYS_PTRACE, and kernel.yama.ptrace_scope below 3"
+        return UnsupportedError(f"process {pid} cannot be traced: {os.strerror(number)}", hint=hint)
+
+    def _last_words(self, said: bytes = b"") -> str:
+        self._end()
+        assert self.process.stdout is not None
+        lines = (said + self.process.stdout.read()).decode(errors="replace").split("\n")
+        words = [line for line in lines if line not in ("", "ready")]
+        return words[-1] if words else f"exit status {self.process.returncode}"
+
+    def problem(self) -> str:
+        """Why it no longer works; empty while it does."""
+        if self.process.poll() is not None:
+            return f"its tracer ended by itself: {self._last_words()}"
+        if ptrace.of_status(self.process.pid, "State:") in ("T", "t"):
+            return "its tracer was stopped by somebody"
+        return ""
+
+    def counts(self) -> tuple[dict[str, int], dict[int, int]]:
+        """The counters by name, and the hits of each process."""
+        return tracer_rule.read(self._page)
+
+    def hits(self) -> list[bytes]:
+        """What it has told of hits since the last time, a JSON text each."""
+        with suppress(BlockingIOError):
+            while said := os.read(self._hits, 1 << 16):
+                self._rest += said
+        *lines, self._rest = self._rest.split(b"\n")
+        return lines
+
+    def _end(self) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.terminate()
+        try:
+            self.process.wait(_HEED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def close(self) -> None:
+        """End it; every thread goes on by itself."""
+        self._end()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        os.close(self._hits)
+        self._page.close()
+
+
+def tracers(run: str, index: int) -> Iterator[int]:
+    """The pids of the tracers of an edit on this host, whoever started them."""
+    wanted = [_BEGIN, run, str(index)]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = file.read().split("\0")
+            if [*words[4:5], *words[6:8]] == wanted and os.stat(file.fileno()).st_uid == os.geteuid():
+                yield int(pid)

@@ -1,0 +1,310 @@
+"""The tracer's own process: holds every system call of a target at its entry, and lets most of them go.
+
+It needs the standard library and its neighbors here alone (``ptrace``, ``tracer_filter``,
+``tracer_rule``), so that it starts in some 30 ms under ``python -I -S``. Standard input brings
+what to do, then further processes, line by line, and ends when the engine ends; standard output says
+when all threads are held. A shared page takes the counters, a pipe some of the hits.
+
+The kernel owns the undo: a tracer that dies in whatever way is detached by it (kernel/ptrace.c,
+exit_ptrace), and held threads go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import json
+import os
+import signal
+import time
+from heapq import heappop, heappush
+from mmap import PAGESIZE, mmap
+from typing import Any
+
+from chaosd.kernel import ptrace
+from chaosd.kernel.tracer_filter import Call, Filter, memory
+from chaosd.kernel.tracer_rule import Rule
+
+_TICK = 0.05  # seconds between two looks at the lease and at standard input
+_AGAIN = 0.001  # until the alarm is repeated, should it fall between looking for it and waiting
+_PATIENCE = 1.0  # seconds for threads that do not stop, as in vfork or in state D
+_STOPS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+_IN_SOCKETCALL = 0x10000  # arguments.numbered
+_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
+
+
+class Refused(Exception):  # noqa: N818 - it is said, and ends this process
+    """A process cannot be traced; the words are for the engine."""
+
+
+class Tracer:
+    """The threads of a target, and those of their calls that are held.
+
+    Args:
+        settings: what ``tracing.Trace`` has written to standard input.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._error, self._delay, self._jitter = settings["error"], settings["delay"], settings["jitter"]
+        self._rule = Rule(
+            settings["rule"], mmap(settings["page"], PAGESIZE), mmap(settings["lease"], PAGESIZE)
+        )
+        self._filter = Filter(settings["path"], settings["sockets"])
+        self._hits: int = settings["hits"]
+        self._exempt = {os.getpid(), *settings["exempt"]}
+        self._wanted = {
+            int(arch) << 32 | ptrace.ENTRY: {
+                int(number): Call(name, bool(place), settings["takes"][name])
+                for number, name in calls.items()
+            }
+            for place, (arch, calls) in enumerate(settings["calls"].items())
+        }
+        self._patient = frozenset(settings["patient"])
+        self._threads: dict[int, int] = {}  # tid -> pid
+        self._fresh: set[int] = set()  # seized, but not stopped for the first time
+        self._inside: set[int] = set()  # between entry and exit of a call, as far as is certain
+        self._held: dict[int, int] = {}  # tid -> the number of its hold
+        self._due: list[tuple[int, int, int]] = []  # when, the number, tid
+        self._holds = 0
+        self._over = self._rung = self._ready = False
+        self._begun = 0.0  # when processes were last named
+        self._said = b""
+
+    def run(self, said: bytes) -> None:
+        """Trace what standard input names until it ends or SIGTERM comes, then detach everything.
+
+        Args:
+            said: its beginning, as far as it has been read.
+
+        Raises:
+            Refused: one is traced by somebody else.
+        """
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.signal(signal.SIGTERM, self._end)
+        signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
+        try:
+            self._hear(said)
+            while not (self._over or self._begun):
+                self._listen()
+            os.set_blocking(0, False)
+            self._trace()
+        finally:
+            self._detach()
+
+    def _ring(self, *_: object) -> None:
+        self._rung = True
+
+    def _end(self, *_: object) -> None:
+        self._over = True
+
+    def _trace(self) -> None:
+        # Every call of the target comes through here twice: no allocation, and few names.
+        wait, status, look, info, resume = ptrace.wait, ptrace.status, ptrace.look, ptrace.info, ptrace.resume
+        stop, inside, wanted = ptrace.SYSCALL_STOP, self._inside, self._wanted
+        while not self._over:
+            tid = wait()
+            if tid < 0:
+                self._idle()
+            elif status[0] != stop:
+                self._other(tid, status[0])
+            elif tid in inside:
+                inside.remove(tid)
+                resume(tid)
+            else:
+                look(tid)
+                if info[0] & 0xFF == ptrace.ENTRY:
+                    inside.add(tid)
+                    calls = wanted.get(info[0])
+                    if calls and info[3] in calls and self._strikes(tid, calls):
+                        continue
+                resume(tid)
+            if self._rung:
+                self._tick()
+
+    def _idle(self) -> None:
+        if ctypes.get_errno() == errno.ECHILD:
+            time.sleep(_TICK)
+
+    def _other(self, tid: int, status: int) -> None:
+        self._inside.discard(tid)  # from here on it is asked anew
+        self._fresh.discard(tid)
+        if status & 0xFF != 0x7F:
+            self._forget(tid)
+        else:
+            if tid not in self._threads:
+                self._threads[tid] = int(ptrace.of_status(tid, "Tgid:") or tid)
+            self._stopped(tid, status >> 16, status >> 8 & 0xFF)
+        self._announce()
+
+    def _stopped(self, tid: int, event: int, number: int) -> None:
+        if event == ptrace.EVENT_STOP and number in _STOPS:
+            ptrace.listen(tid)
+            return
+        if event == ptrace.EVENT_EXEC:
+            for other in [other for other, pid in self._threads.items() if pid == tid and other != tid]:
+                self._forget(other)
+            self._held.pop(tid, None)  # it was another thread, which has ended
+        if event in (0, ptrace.EVENT_STOP):
+            ptrace.mend(tid, self._patient)
+        ptrace.resume(tid, 0 if event else number)
+
+    def _forget(self, tid: int) -> None:
+        for known in (self._threads, self._held):
+            known.pop(tid, None)
+        self._inside.discard(tid)
+        self._fresh.discard(tid)
+
+    def _strikes(self, tid: int, calls: dict[int, Call]) -> bool:
+        call: Call | None = calls[ptrace.info[3]]
+        arguments: list[int] = ptrace.info[4:10].tolist()
+        if call and call.name == "socketcall":
+            call = calls.get(_IN_SOCKETCALL + arguments[0])
+            raw = memory(tid, arguments[1], 24)
+            arguments = memoryview(raw.ljust(24, b"\0")).cast("I").tolist()
+        pid = self._threads[tid]
+        if call is None or not self._filter.meets(tid, pid, call, arguments):
+            return False
+        drawn = self._rule.strikes(pid)
+        if drawn is None:
+            return False
+        if self._error:
+            ptrace.fail(tid, self._error)
+        delay: int = self._delay - self._jitter + (2 * self._jitter * (drawn & 0xFFFFFFFF) >> 32)
+        self._tell(pid, call.name, delay, self._filter.detail(tid, pid, call, arguments))
+        if delay > 0:
+            self._hold(tid, time.monotonic_ns() + delay)
+            return True
+        return False
+
+    def _hold(self, tid: int, due: int) -> None:
+        self._holds += 1
+        self._held[tid] = self._holds
+        heappush(self._due, (due, self._holds, tid))
+        self._wind()
+
+    def _wind(self) -> None:
+        left = (self._due[0][0] - time.monotonic_ns()) / 1e9 if self._due else _TICK
+        signal.setitimer(signal.ITIMER_REAL, min(max(left, 1e-6), _TICK), _AGAIN if self._due else _TICK)
+
+    def _tick(self) -> None:
+        self._rung = False
+        now = time.monotonic_ns() if self._rule.leased() else None
+        while self._due and (now is None or self._due[0][0] <= now):
+            _, number, tid = heappop(self._due)
+            if self._held.get(tid) == number:
+                del self._held[tid]
+                ptrace.resume(tid)
+        self._wind()
+        self._listen()
+        self._announce()
+
+    def _tell(self, pid: int, name: str, delay: int, detail: str) -> None:
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                comm = file.read().rstrip("\n")
+            moment = time.clock_gettime(time.CLOCK_BOOTTIME)
+            line = json.dumps((moment, pid, comm, name, self._error, delay / 1e9, detail[:500]))
+            os.write(self._hits, line.encode() + b"\n")  # short enough to be written whole, or not at all
+        except OSError:
+            pass  # the pipe is full, or the process has just been killed: hits are samples
+
+    def _listen(self) -> None:
+        try:
+            said = os.read(0, 1 << 16)
+        except BlockingIOError:
+            return
+        if not said:
+            self._over = True
+        self._hear(said)
+
+    def _hear(self, said: bytes) -> None:
+        *lines, self._said = (self._said + said).split(b"\n")
+        for line in lines:
+            self._seize_all(json.loads(line))
+
+    def _announce(self) -> None:
+        if not self._ready and (not self._fresh or time.monotonic() - self._begun > _PATIENCE):
+            self._ready = True
+            os.write(1, b"ready\n")
+
+    def _seize_all(self, pids: list[int]) -> None:
+        self._ready, self._begun = False, time.monotonic()
+        for pid in pids:
+            while sum(self._seize(tid, pid) for tid in self._unknown(pid)):
+                pass  # a thread that was not yet traced may have made another one
+        self._announce()
+
+    def _unknown(self, pid: int) -> list[int]:
+        try:
+            found = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        except OSError:
+            found = []
+        return [tid for tid in found if tid not in self._threads and pid not in self._exempt]
+
+    def _seize(self, tid: int, pid: int) -> bool:
+        problem = ptrace.seize(tid)
+        tracer = ptrace.of_status(tid, "TracerPid:") if problem else ""
+        if problem == errno.ESRCH or (problem and ptrace.of_status(tid, "State:") in ("", "Z", "X")):
+            return False
+        if problem and tracer != str(os.getpid()):
+            raise Refused(f"{pid} {tracer or 0} {problem}")
+        self._threads[tid] = pid
+        if not problem:  # otherwise it is the child of a thread that is traced, and stops by itself
+            self._fresh.add(tid)
+            ptrace.interrupt(tid)
+        return True
+
+    def _detach(self) -> None:
+        for tid in self._held:
+            ptrace.detach(tid)
+        left = {tid for tid in self._threads if tid not in self._held and ptrace.interrupt(tid)}
+        deadline = time.monotonic() + _PATIENCE
+        while left and time.monotonic() < deadline:
+            tid = ptrace.wait()
+            left.discard(tid)
+            if tid > 0:
+                left.discard(self._let_go(tid, ptrace.status[0]))
+            elif ctypes.get_errno() == errno.ECHILD:
+                return
+
+    def _let_go(self, tid: int, status: int) -> int:
+        event, number = status >> 16, status >> 8 & 0xFF
+        if status & 0xFF != 0x7F:
+            return tid
+        former = ptrace.message(tid) if event == ptrace.EVENT_EXEC else tid
+        if event == ptrace.EVENT_STOP or (not event and status != ptrace.SYSCALL_STOP):
+            ptrace.mend(tid, self._patient)
+        ptrace.detach(tid, 0 if event or status == ptrace.SYSCALL_STOP else number)
+        return former
+
+
+def _settle(parent: int) -> None:
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before the line above
+        raise SystemExit("the parent has ended")
+    prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("-900")
+    except OSError:
+        pass  # without CAP_SYS_NICE or CAP_SYS_RESOURCE: slower, less safe, still right
+
+
+def main() -> None:
+    """Read one line of settings, then trace."""
+    said = b""
+    while b"\n" not in said:
+        if not (part := os.read(0, 1 << 16)):
+            return
+        said += part
+    line, _, said = said.partition(b"\n")
+    settings = json.loads(line)
+    _settle(settings["parent"])
+    gc.disable()  # there are no cycles; a collection would only come late
+    try:
+        Tracer(settings).run(said)
+    except Refused as refused:
+        raise SystemExit(f"refused {refused}") from None

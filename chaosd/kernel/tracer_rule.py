@@ -1,0 +1,89 @@
+"""Which of the matched calls get the fault, as probes/include/number.h decides it, and the counts of both.
+
+Part of the tracer's process: needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from mmap import PAGESIZE, mmap
+from time import CLOCK_BOOTTIME, clock_gettime_ns
+
+COUNTERS = ("matched", "injected", "probability", "turn", "budget", "lease")
+"""The names of the unsigned 64-bit numbers at the beginning of the shared page, in order."""
+
+MATCHED, INJECTED, BY_PROBABILITY, BY_TURN, BY_BUDGET, BY_LEASE = range(6)
+
+PROCESSES = (PAGESIZE - 8 * len(COUNTERS)) // 16
+"""How many processes the page has room for, as pairs of a pid and its hits behind the counters."""
+
+_ALL = (1 << 64) - 1
+_pair = struct.Struct("=QQ")
+
+
+def mix(x: int) -> int:
+    """splitmix64, as probes/include/mix.h."""
+    x = (x + 0x9E3779B97F4A7C15) & _ALL
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _ALL
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _ALL
+    return x ^ (x >> 31)
+
+
+class Rule:
+    """Decides each call by its number alone.
+
+    Args:
+        rule: seed, budget, worsen (0 to 2^32), after, first and every, as in struct rule.
+        page: where the counters go.
+        lease: the page with the deadline.
+    """
+
+    def __init__(self, rule: dict[str, int], page: mmap, lease: mmap) -> None:
+        self._seed, self._budget, self._worsen = rule["seed"], rule["budget"], rule["worsen"]
+        self._after, self._first, self._every = rule["after"], rule["first"], rule["every"]
+        self._page = page
+        self._counts = memoryview(page).cast("Q")
+        self._lease = memoryview(lease).cast("Q")
+        self._number = self._spent = 0
+        self._slots: dict[int, int] = {}
+
+    def leased(self) -> bool:
+        """Whether the engine has given a sign of life."""
+        return clock_gettime_ns(CLOCK_BOOTTIME) < self._lease[0]
+
+    def strikes(self, tgid: int) -> int | None:
+        """The draw of a matched call of a process if it gets the fault, otherwise None; counts both."""
+        outcome, drawn = BY_LEASE, 0
+        if self.leased():
+            drawn = mix(self._seed ^ mix(self._number))
+            outcome = self._outcome(drawn)
+            self._number += 1
+        self._counts[MATCHED] += 1
+        self._counts[outcome] += 1
+        if outcome != INJECTED:
+            return None
+        self._credit(tgid)
+        return drawn
+
+    def _outcome(self, drawn: int) -> int:
+        at = self._number - self._after
+        if at < 0 or (self._first and at >= self._first) or (self._every > 1 and at % self._every):
+            return BY_TURN
+        if drawn >> 32 >= self._worsen:
+            return BY_PROBABILITY
+        self._spent += 1
+        return BY_BUDGET if 0 < self._budget < self._spent else INJECTED
+
+    def _credit(self, tgid: int) -> None:
+        slot = self._slots.setdefault(tgid, len(self._slots))
+        if slot < PROCESSES:
+            at = len(COUNTERS) + 2 * slot
+            self._counts[at] = tgid
+            self._counts[at + 1] += 1
+
+
+def read(page: mmap) -> tuple[dict[str, int], dict[int, int]]:
+    """The counters of a page by name, and the hits of each process."""
+    counts = dict(zip(COUNTERS, struct.unpack_from(f"={len(COUNTERS)}Q", page), strict=True))
+    pairs = _pair.iter_unpack(page[8 * len(COUNTERS) :][: 16 * PROCESSES])
+    return counts, {pid: hits for pid, hits in pairs if hits}

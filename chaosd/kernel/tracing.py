@@ -1,0 +1,227 @@
+"""System calls made to fail or to wait by ptrace, on any kernel.
+
+A process of ours (``tracer_process``) holds each system call of the target at its entry and at its exit,
+which costs the target some 10 us a call, whether it is meant or not. The kernel owns the undo: what a
+dead tracer has traced, it detaches.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import msgspec
+
+from chaosd.errors import ChaosdError, TargetLostError
+from chaosd.kernel import arguments, bpf, match, ptrace, syscalls
+from chaosd.kernel.edit import MARK, Edit, Evidence, Hit, Undo
+from chaosd.kernel.match import Rule
+from chaosd.kernel.process import descendants, stat_fields
+from chaosd.kernel.syscalls import Calls
+from chaosd.kernel.tasks import Members
+from chaosd.kernel.tracer_child import Child, tracers
+from chaosd.units import Duration
+
+_END_WITHIN = 2.0
+_PATIENT = (
+    "epoll_wait", "epoll_pwait", "epoll_pwait2", "semop", "semtimedop",
+    "rt_sigtimedwait", "io_getevents", "io_uring_enter",
+)  # fmt: skip
+"""Calls that any stop ends with EINTR, also where no handler is run (signal(7)): for ``ptrace.mend``."""
+
+
+class Trace(Edit, frozen=True, tag="process.trace"):
+    """The system calls of a target are decided one by one by a tracer, which dies with this process.
+
+    Args:
+        run, index: as in Planning.
+        members: who the target is. Processes that join its cgroup later are left alone, except for
+            the children of those that are traced.
+        calls: which of their calls.
+        rule: how many of these; ``worsen`` is the chance of each.
+        error: the errno they fail with; 0 to let them be made.
+        delay, jitter: seconds they are held before, more or less.
+
+    Apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating *thread* ends.
+    """
+
+    run: str
+    index: int
+    members: Members
+    calls: Calls
+    rule: Rule
+    error: int = 0
+    delay: float = 0.0
+    jitter: float = 0.0
+
+    @property
+    def slot(self) -> str:
+        """Its own name; that a thread has one tracer at most is the kernel's concern."""
+        return f"process.trace:{self.run}:{self.index}"
+
+    def describe(self) -> str:
+        """One line: whose calls, and what becomes of them."""
+        about = f" ± {Duration(self.jitter)}" if self.jitter else ""
+        does = [f"hold for {Duration(self.delay)}{about}"] if self.delay or self.jitter else []
+        does += [f"fail with {errno.errorcode[self.error]}"] if self.error else []
+        return f"trace {self.members.describe()}: {' and '.join(does)} {self.calls}"
+
+    def apply(self) -> None:
+        """Start the tracer and wait until it has all threads.
+
+        Raises:
+            TargetLostError: the target has no process.
+            UnsupportedError: tracing is forbidden here.
+            ChaosdError: the filters make no sense for these calls, a process is traced already, or the
+                tracer did not start.
+        """
+        for problem in arguments.refused(self.calls):
+            raise ChaosdError(problem, hint="choose other calls, or leave the filter out")
+        known = self.members.now()
+        if not known:
+            raise TargetLostError(f"{self.members.describe()} has no process")
+        child = Child(self.run, self.index, self._settings())
+        with bpf.undone_on_error(bpf.Held(child)):
+            child.seize({ref.pid for ref in known})
+            while fresh := self.members.now() - known:
+                child.seize({ref.pid for ref in fresh})
+                known |= fresh
+        bpf.live[self.slot] = child
+
+    def _settings(self) -> dict[str, object]:
+        numbers = arguments.numbered(self.calls.names)
+        names = {name for of_arch in numbers.values() for name in of_arch.values()}
+        patient = (syscalls.number(name) for name in _PATIENT)
+        return {
+            "error": self.error,
+            "delay": round(self.delay * 1e9),
+            "jitter": round(self.jitter * 1e9),
+            "rule": self._rule(),
+            "calls": numbers,
+            "takes": {name: msgspec.to_builtins(arguments.takes(name)) for name in names},
+            "path": arguments.expression(self.calls.path),
+            "sockets": _sockets(self.calls.sockets),
+            "patient": [number for number in patient if number is not None],
+            "exempt": list(_exempt()),
+        }
+
+    def _rule(self) -> dict[str, int]:
+        rule = self.rule
+        plain = {name: getattr(rule, name) for name in ("budget", "after", "first", "every")}
+        return {"seed": rule.seed % (1 << 64), "worsen": round(rule.worsen * (1 << 32)), **plain}
+
+    def revert(self) -> Undo:
+        """End the tracer, which lets go of all threads; those that were held make their calls.
+
+        Raises:
+            OSError: a tracer of this run does not end.
+        """
+        found = bpf.close(self.slot)
+        deadline = time.monotonic() + _END_WITHIN
+        number = signal.SIGTERM
+        while left := list(tracers(self.run, self.index)):
+            found = True
+            for pid in left:
+                _send(pid, number)
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, f"tracer {left[0]} does not end")
+            time.sleep(0.02)
+            if time.monotonic() > deadline - _END_WITHIN / 4:
+                number = signal.SIGKILL  # the kernel lets go of the threads then
+        return Undo.DONE if found else Undo.GONE
+
+    def present(self) -> bool:
+        """Whether some thread of the target has a tracer of this edit."""
+        ours = {str(pid) for pid in tracers(self.run, self.index)}
+        return bool(ours) and any(tracer in ours for tracer in self._tracers())
+
+    def _tracers(self) -> Iterator[str]:
+        for ref in self.members.now():
+            with suppress(OSError):
+                for tid in os.listdir(f"/proc/{ref.pid}/task"):
+                    yield ptrace.of_status(int(tid), "TracerPid:")
+
+    def lost(self) -> str:
+        """Why no call is decided any more; empty while all is well."""
+        child = bpf.live.get(self.slot)
+        if isinstance(child, Child):
+            return child.problem()
+        return "" if self.present() else "its tracer is gone"
+
+    def renew(self, until: float) -> None:
+        """Move the deadline, after which every call is let go."""
+        bpf.renew(until)
+
+    def evidence(self) -> Evidence | None:
+        """Calls matched, hit and spared, and whose; None in a process that did not apply it."""
+        child = bpf.live.get(self.slot)
+        if not isinstance(child, Child):
+            return None
+        counts, processes = child.counts()
+        skipped = {why: counts[why] for why in ("probability", "turn", "budget", "lease") if counts[why]}
+        return Evidence(counts["matched"], counts["injected"], skipped, "calls", processes)
+
+    def hits(self) -> list[Hit]:
+        """The calls that were hit since this was last asked for; some are left out when there are many."""
+        child = bpf.live.get(self.slot)
+        return [_hit(*json.loads(line)) for line in child.hits()] if isinstance(child, Child) else []
+
+    def surroundings(self) -> dict[str, str]:
+        """Who traces each process that the target was made of, and whether it is stopped."""
+        if self.members.processes:
+            return {f"process {ref.pid}": _state(ref.pid) for ref in self.members.processes if ref.alive()}
+        states = {_state(ref.pid) for ref in self.members.now()}
+        return {self.members.describe(): ", ".join(sorted(states))} if states else {}
+
+
+def _state(pid: int) -> str:
+    try:
+        stopped = stat_fields(pid)[0] == "T"
+    except ProcessLookupError:
+        return "ended"
+    tracer = ptrace.of_status(pid, "TracerPid:")
+    return ("stopped" if stopped else "runs") + (f", traced by {tracer}" if tracer != "0" else "")
+
+
+def _sockets(filters: match.Filters) -> dict[str, object] | None:
+    if filters == match.Filters():
+        return None
+
+    def numbers(networks: Iterable[str]) -> list[tuple[int, int, int]]:
+        found = map(match.network, networks)
+        return [(net.version, int(net.network_address), int(net.netmask)) for net in found]
+
+    return {
+        "ports": filters.ports,
+        "source_ports": filters.source_ports,
+        "cidrs": numbers(filters.cidrs),
+        "exclude": numbers(filters.exclude),
+        "protocol": match.PROTOCOLS[filters.protocol] if filters.protocol else None,
+    }
+
+
+def _exempt() -> Iterator[int]:
+    yield os.getpid()
+    for pid in descendants(os.getpid()):
+        if ptrace.of_status(pid, "Name:").startswith(f"{MARK}-"):
+            yield pid
+
+
+def _hit(t: float, pid: int, comm: str, call: str, error: int, delay: float, detail: str) -> Hit:
+    said = [str(Duration(delay))] if delay > 0 else []
+    said += [errno.errorcode.get(error, str(error))] if error else []
+    return Hit(t, pid, comm, call, " ".join(said), detail)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
