@@ -289,7 +289,11 @@ class _Run:
     def _sample(self) -> None:
         self.sampled = now()
         self.journal.write(
-            "sample", sync=False, checks=self.sampler.summary(RECENT), evidence=self.plan.evidence()
+            "sample",
+            sync=False,
+            checks=self.sampler.summary(RECENT),
+            evidence=self.plan.evidence(),
+            hits=self.plan.hits(),
         )
 
     def _stats(self, when: str, since: float) -> None:

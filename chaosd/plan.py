@@ -19,6 +19,7 @@ from chaosd.targets.network import namespace
 from chaosd.targets.protect import operator_addresses, protect, radius
 from chaosd.targets.resolve import resolve
 
+_HITS = 20
 _RADII: tuple[Radius, ...] = ("single-request", "single-service", "service-cluster", "entire-system")
 
 
@@ -64,14 +65,25 @@ class Plan(msgspec.Struct, frozen=True):
             if parts
         ]
 
+    def hits(self) -> list[dict[str, Any]]:
+        """Some of the events that got a fault since this was last asked for, the newest of each edit."""
+        return [
+            {"fault": p.fault.name, **msgspec.to_builtins(hit)}
+            for p in self.faults
+            for edit in p.edits
+            for hit in edit.hits()[-_HITS:]
+        ]
+
 
 def add_up(parts: list[Evidence]) -> Evidence:
     """One count for a fault from the counts of its edits; the first one says what is counted."""
     skipped: Counter[str] = Counter()
+    processes: Counter[int] = Counter()
     for part in parts:
         skipped.update(part.skipped)
+        processes.update(part.processes)
     matched, injected = (sum(getattr(part, name) for part in parts) for name in ("matched", "injected"))
-    return Evidence(matched, injected, dict(skipped), parts[0].unit)
+    return Evidence(matched, injected, dict(skipped), parts[0].unit, dict(processes))
 
 
 def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from chaosd.watchdog import now
 _console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 _COLORS = {"passed": "green", "inconclusive": "yellow", "interrupted": "yellow", "not-restored": "bold red"}
 _WHEN = ("before", "during", "after")
+_NEWEST = 8
 
 
 class Progress:
@@ -89,7 +91,17 @@ def _tables(view: View) -> list[RenderableType]:
         parts.append(table)
     if view.evidence:
         parts.append(_evidence(view.evidence))
+    if view.hits:
+        parts.append(_hits(view))
     return parts
+
+
+def _hits(view: View) -> Table:
+    table = _grid("at", "pid", "", "call", "result", "of")
+    for hit in view.hits[-_NEWEST:]:
+        at = f"{hit['t'] - view.live:+.3f} s"
+        table.add_row(at, str(hit["pid"]), hit["comm"], hit["call"], hit["result"], hit["detail"])
+    return table
 
 
 def _grid(*columns: str) -> Table:
@@ -130,6 +142,22 @@ def _evidence(entries: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _struck(view: View) -> None:
+    if view.evidence:
+        _console.print(_evidence(view.evidence))
+    for line in _by_process(view.evidence):
+        _say(("most hits  ", "dim"), line)
+    if view.hits:
+        _console.print(_hits(view))
+
+
+def _by_process(entries: list[dict[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        top = sorted(entry.get("processes", {}).items(), key=lambda item: -item[1])
+        if len(top) > 1:
+            yield f"{entry['fault']}: " + ", ".join(f"pid {pid} {count:,}" for pid, count in top[:_NEWEST])
+
+
 def plan(data: dict[str, Any]) -> None:
     """Print a plan."""
     about = f"  {data['duration']:g} s, reaches {data['radius']}, seed {data['seed']}"
@@ -162,8 +190,7 @@ def result(view: View) -> None:
     for fault in view.plan.get("faults", ()):
         for line in fault["effect"]:
             _say(("configured  ", "dim"), line)
-    if view.evidence:
-        _console.print(_evidence(view.evidence))
+    _struck(view)
     if view.recovered_after is not None:
         _say(f"steady state again {_seconds(view.recovered_after)} after the fault was lifted")
     reason = f": {view.reason}" if view.reason else ""

@@ -87,13 +87,13 @@ def _wrong(fault: NetworkFault) -> Iterator[str]:
         f"{name}: {port!r} is no port or range of ports (such as 5432 or 8000-8099)"
         for name in ("ports", "source_ports")
         for port in getattr(fault, name)
-        if not _reads(span, port)
+        if not reads(span, port)
     )
     yield from (
         f"{name}: {text!r} is no address or network (such as 10.0.0.0/8 or fd00::/8)"
         for name in ("cidrs", "exclude")
         for text in getattr(fault, name)
-        if not _reads(network, text)
+        if not reads(network, text)
     )
     if fault.protocol and fault.protocol not in PROTOCOLS:
         yield f"protocol: {fault.protocol!r} is unknown (one of {', '.join(PROTOCOLS)})"
@@ -103,7 +103,8 @@ def _wrong(fault: NetworkFault) -> Iterator[str]:
         yield "percent: 0% hits nothing"
 
 
-def _reads(how: Callable[[Any], object], text: object) -> bool:
+def reads(how: Callable[[Any], object], text: object) -> bool:
+    """Whether ``how`` takes a text, or raises ``ValueError``."""
     try:
         how(text)
     except ValueError:

@@ -8,12 +8,13 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from chaosd.errors import ChaosdError
 from chaosd.faults._network import NetworkFault
 from chaosd.faults.base import Mechanism, Planning
 from chaosd.kernel.capability_network import CONNECT
 from chaosd.kernel.edit import Edit
-from chaosd.kernel.refusal import Refusal
+from chaosd.kernel.hooks import CGROUP, Hook
+from chaosd.kernel.injection import Injection
+from chaosd.kernel.syscalls import Calls
 from chaosd.targets.members import members
 from chaosd.targets.model import Target
 
@@ -41,13 +42,10 @@ class NetworkRefuse(NetworkFault, frozen=True, kw_only=True):
         return wrong
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
-        """Links on the target's cgroup."""
-        if target.device is not None:
-            raise ChaosdError(
-                f"{target.spec} has no processes that connect", hint="aim at a process or a unit"
-            )
-        who, number = members(target), getattr(errno, self.errno)
-        yield Refusal(at.run, at.index, who, number, self.filters(target, at), self.rule(at))
+        """Programs on the target's cgroup."""
+        places = tuple(Hook("cgroup", program) for program in CGROUP["connect"])
+        calls, number = Calls(("connect",), sockets=self.filters(target, at)), getattr(errno, self.errno)
+        yield Injection(at.run, at.index, members(target), calls, places, self.rule(at), number)
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What a caller gets."""

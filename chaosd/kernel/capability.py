@@ -79,8 +79,33 @@ class Capability:
                 _remember(self.name, self._verdict.ok)
         return self._verdict
 
+    def __or__(self, other: Capability) -> Capability:
+        """The one or the other; what is missing is said of both."""
+
+        def attempt() -> Verdict:
+            verdicts = [self.attempt(), other.attempt()]
+            if any(verdict.ok for verdict in verdicts):
+                return Verdict(ok=True)
+            reason = f"{verdicts[0].reason}; {other.name}: {verdicts[1].reason}"
+            return Verdict(ok=False, reason=reason, mend=f"{verdicts[0].mend}, or {verdicts[1].mend}")
+
+        return _Either(f"{self.name} or {other.name}", attempt, (self, other))
+
     def __repr__(self) -> str:
         return f"Capability({self.name!r})"
+
+
+class _Either(Capability):
+    """Two that serve alike."""
+
+    def __init__(self, name: str, attempt: Callable[[], Verdict], parts: tuple[Capability, ...]) -> None:
+        super().__init__(name, attempt)
+        self._parts = parts
+
+    def __call__(self) -> Verdict:
+        if any(part().ok for part in self._parts):
+            return Verdict(ok=True)
+        return super().__call__()
 
 
 def capability(name: str, *, lasting: bool = False) -> Callable[[Callable[[], Verdict]], Capability]:

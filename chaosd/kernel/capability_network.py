@@ -13,17 +13,18 @@ from ctypes import CDLL, get_errno
 from threading import Thread
 
 from chaosd.errors import ChaosdError, UnsupportedError
-from chaosd.kernel import bpf
+from chaosd.kernel import bpf, hooks
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.cgroup import UNIFIED, CgroupRef, hierarchies
 from chaosd.kernel.gate import Gate
+from chaosd.kernel.injection import Injection
 from chaosd.kernel.match import Filters, Rule
 from chaosd.kernel.netem import Netem, Tbf
 from chaosd.kernel.netlink import rtnl
 from chaosd.kernel.netns import DeviceRef, NetnsRef
 from chaosd.kernel.process import ProcessRef
-from chaosd.kernel.refusal import Refusal
 from chaosd.kernel.sockets import Tagging
+from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
 from chaosd.kernel.tc import Clsact, Hook, Ifb
 
@@ -122,8 +123,9 @@ def CONNECT() -> Verdict:  # noqa: N802  # a capability is a constant
 
 def _must_be_refused(_: NetnsRef) -> None:
     members = Members(_v2(), entire=False, processes=(ProcessRef.of(os.getpid()),))
-    here = Filters(ports=((9, 9),), cidrs=("127.66.0.9",))
-    refusal = Refusal(_RUN, _INDEX, members, errno.EXFULL, here, Rule.chance(0, 1.0))
+    here = Calls(("connect",), sockets=Filters(ports=((9, 9),), cidrs=("127.66.0.9",)))
+    places = tuple(hooks.Hook("cgroup", program) for program in hooks.CGROUP["connect"])
+    refusal = Injection(_RUN, _INDEX, members, here, places, Rule.chance(0, 1.0), errno.EXFULL)
     refusal.apply()
     before = bpf.lease().until
     try:

@@ -10,22 +10,26 @@ from typing import Literal
 
 import msgspec
 
-from chaosd.kernel import syscalls
+from chaosd.kernel import arguments, syscalls
 from chaosd.kernel.syscalls import GROUPS
 
 Way = Literal["kprobe", "error-injection", "security", "lsm", "cgroup"]
-"""kprobe and error-injection (fmod_ret) sit on the call itself, security (fmod_ret) and lsm on a hook."""
+"""kprobe and error-injection (fmod_ret) are at the call itself, security (fmod_ret) and lsm inside."""
 
-CGROUP = {"socket": ("sock_create",), "bind": ("bind4", "bind6"), "connect": ("connect4", "connect6")} | {
-    send: ("sendmsg4", "sendmsg6") for send in GROUPS["sockets.send"]
+_SENDMSG = ("sendmsg4", "sendmsg6")
+CGROUP = {
+    "socket": ("sock_create",),
+    "bind": ("bind4", "bind6"),
+    "connect": ("connect4", "connect6"),
+    **dict.fromkeys(GROUPS["sockets.send"], _SENDMSG),
 }
-"""The programs that meet a call on a cgroup: of IP sockets, and of sends those of datagrams that say where to."""
+"""The programs that meet a call on a cgroup: of IP sockets; of sends, datagrams that say where to."""
 
 ENTRY = 0
 """The bit of the call's own entry; the security hooks follow in the order below (enum hook, call.h)."""
 
 ASYNCHRONOUS, BY_CGROUP = 2, 3
-"""In place of 1 for a 32-bit caller: the number is that of a hook (call.h), or of a program (cgroup.bpf.c)."""
+"""In place of 1 for a 32-bit caller: the number is a hook's (call.h) or a program's (cgroup.bpf.c)."""
 
 _READ, _WRITE = GROUPS["files.read"], GROUPS["files.write"]
 _SECURITY: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -69,17 +73,6 @@ _WITHOUT_FILE = (
     *GROUPS["processes"], *GROUPS["sockets.create"], "brk", "mremap", "kill", "tkill", "tgkill",
 )  # fmt: skip
 """Calls whose hooks know no file, so that a path means nothing there."""
-
-_OF_DESCRIPTOR = (
-    *_READ, *_WRITE, *GROUPS["files.sync"], *GROUPS["sockets.connect"], *GROUPS["sockets.bind"],
-    *GROUPS["sockets.listen"], *GROUPS["sockets.accept"], *GROUPS["sockets.send"],
-    *GROUPS["sockets.receive"], "fstat", "ftruncate", "fallocate", "fchmod", "fchown", "fchdir",
-    "getdents", "getdents64", "ioctl", "fcntl", "flock", "lseek", "shutdown", "getsockopt", "setsockopt",
-    "getsockname", "getpeername", "sendfile", "splice", "copy_file_range", "close",
-)  # fmt: skip
-"""Calls whose first argument is a descriptor (msync alone of the group is not: its memory has no name)."""
-_OWN_END = (*GROUPS["sockets.bind"], *GROUPS["sockets.listen"], *GROUPS["sockets.accept"])
-_ADDRESS = {"connect": 2, "bind": 2, "sendto": 5}
 
 _OTHER_NAMES = {
     "stat": "newstat",
@@ -145,10 +138,10 @@ def has_file(call: str) -> bool:
     return call not in _WITHOUT_FILE and not call.startswith(("socket", "get", "set"))
 
 
-def arguments(call: str) -> tuple[int, int, int, int]:
-    """Which argument, from 1, is a descriptor, a sockaddr, a msghdr; and whether the own end is meant."""
-    descriptor = int(call in _OF_DESCRIPTOR and call != "msync")
-    return descriptor, _ADDRESS.get(call, 0), 2 * (call == "sendmsg"), int(call in _OWN_END)
+def subject(call: str) -> tuple[int, int, int, int]:
+    """Which argument, from 1, is its descriptor, sockaddr and msghdr; and whether its own end is meant."""
+    takes = arguments.takes(call)
+    return takes.fds[0] + 1 if takes.fds else 0, takes.address + 1, takes.message + 1, int(takes.own)
 
 
 def name_of(number: int, compat: int) -> str:
@@ -161,6 +154,7 @@ def name_of(number: int, compat: int) -> str:
 
 
 def keys(call: str) -> list[tuple[int, int]]:
-    """(number, 1 for a 32-bit caller) of a call on this machine."""
-    numbers = ((syscalls.number(call, compat=compat), int(compat)) for compat in (False, True))
-    return [(number, compat) for number, compat in numbers if number is not None]
+    """(number, 1 for a 32-bit caller) of a call on this machine; socketcall(2) is not looked into."""
+    own, compat = arguments.numbered((call,)).values()
+    others = [(number, 1) for number, name in compat.items() if name != "socketcall" and number < 0x10000]
+    return [*((number, 0) for number in own), *others]

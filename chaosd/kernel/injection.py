@@ -16,7 +16,18 @@ from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
 
 _SLOTS = 8  # in probes/override.bpf.c
-_SHARED = ("progress", "counts", "hits", "processes", "calls", "ports", "cidrs", "exclude", "within", "pattern")
+_SHARED = (
+    "progress",
+    "counts",
+    "hits",
+    "processes",
+    "calls",
+    "ports",
+    "cidrs",
+    "exclude",
+    "within",
+    "pattern",
+)
 _HIT = struct.Struct("=QIIII16s16s128s")
 _TOP = 8
 
@@ -72,7 +83,9 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
             yield "override", ["chaosd_override"], {}, False
         entries = [hook.function for hook in self._at("error-injection")]
         for first in range(0, len(entries), _SLOTS):
-            slots = {f"chaosd_slot{i}": function for i, function in enumerate(entries[first : first + _SLOTS])}
+            slots = {
+                f"chaosd_slot{i}": function for i, function in enumerate(entries[first : first + _SLOTS])
+            }
             yield "override", [*slots], slots, False
         for way in ("security", "lsm"):
             if aims := {hook.program: hook.function for hook in self._at(way)}:
@@ -113,7 +126,7 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
         wanted = probe.map("calls", 16)
         for call in self.calls.names:
             bits = self._bits(call)
-            met = struct.pack("=Q4B4x", sum(1 << bit for bit in bits), *hooks.arguments(call))
+            met = struct.pack("=Q4B4x", sum(1 << bit for bit in bits), *hooks.subject(call))
             for key in (*hooks.keys(call), *((bit, ASYNCHRONOUS) for bit in bits if bit != ENTRY)):
                 wanted.update(struct.pack("=II", *key), met)
 

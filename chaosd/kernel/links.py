@@ -36,7 +36,9 @@ def link_cgroup(program: int, cgroup: str, kind: str) -> Link:
     """Attach a program to a cgroup v2 directory (``UnsupportedError`` as the kernel says)."""
     fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return Link(checked(library().bpf_link_create(program, fd, CGROUP_TYPES[kind], None), f"link to {cgroup}"))
+        return Link(
+            checked(library().bpf_link_create(program, fd, CGROUP_TYPES[kind], None), f"link to {cgroup}")
+        )
     finally:
         os.close(fd)
 

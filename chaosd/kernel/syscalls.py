@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,7 @@ def names() -> list[str]:
     return [name for name in _tables().names() if number(name) is not None]
 
 
-def expand(words: list[str]) -> tuple[str, ...]:
+def expand(words: Iterable[str]) -> tuple[str, ...]:
     """The calls that words such as ``read`` or ``files.write`` stand for, each once.
 
     Raises:

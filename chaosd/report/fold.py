@@ -10,6 +10,9 @@ import msgspec
 
 from chaosd.journal import Record, read
 
+HITS = 100
+"""Single events that a view keeps; the journal has all that were recorded."""
+
 
 class EditState(msgspec.Struct):
     """One edit as the journal knows it: promised, applied, an undo outcome, or stuck."""
@@ -22,8 +25,10 @@ class EditState(msgspec.Struct):
 class View(msgspec.Struct):
     """A run as of its last record.
 
+    ``live`` and ``fault_ends`` are CLOCK_BOOTTIME seconds: when the fault was in force, and is to end.
     ``stats`` holds the checks' figures before, during and after the fault; ``checks`` the newest
-    sample; ``evidence`` the kernel's counts, one entry for each fault that counts.
+    sample; ``evidence`` the kernel's counts, one entry for each fault that counts; ``hits`` the
+    newest single events that were recorded.
     """
 
     run: str = ""
@@ -32,9 +37,11 @@ class View(msgspec.Struct):
     process: dict[str, int] = {}
     began: float = 0.0
     phase: str = "starting"
+    live: float = 0.0
     fault_ends: float = 0.0
     checks: dict[str, dict[str, Any]] = {}
     evidence: list[dict[str, Any]] = []
+    hits: list[dict[str, Any]] = []
     stats: dict[str, dict[str, dict[str, Any]]] = {}
     edits: dict[int, EditState] = {}
     restored: dict[str, Any] = {}
@@ -59,6 +66,7 @@ class View(msgspec.Struct):
     def _on_phase(self, record: Record) -> None:
         self.phase = record["phase"]
         self.fault_ends = record.get("ends", self.fault_ends)
+        self.live = record["t"] if self.phase == "fault" else self.live
 
     def _on_intend(self, record: Record) -> None:
         self.edits[record["n"]] = EditState(record["says"])
@@ -76,6 +84,7 @@ class View(msgspec.Struct):
     def _on_sample(self, record: Record) -> None:
         # once the edits are put back, nothing counts any more; what was counted stays
         self.checks, self.evidence = record["checks"], record["evidence"] or self.evidence
+        self.hits = [*self.hits, *record.get("hits", ())][-HITS:]
 
     def _on_stats(self, record: Record) -> None:
         self.stats[record["when"]] = record["checks"]

@@ -12,9 +12,9 @@ from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import bpf
 from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.gate import Gate
+from chaosd.kernel.injection import Injection as Calls
 from chaosd.kernel.netns import DeviceRef, NetnsRef
 from chaosd.kernel.process import ProcessRef
-from chaosd.kernel.refusal import Refusal
 from chaosd.targets.model import Target
 
 RUN = "ab12cd"
@@ -28,8 +28,8 @@ class Injection:
 
     @property
     def evidence(self) -> Evidence:
-        """What the gate, or the refusal, counted."""
-        counting = next(edit for edit in self.edits if isinstance(edit, (Gate, Refusal)))
+        """What the gate, or the programs on calls, counted."""
+        counting = next(edit for edit in self.edits if isinstance(edit, (Gate, Calls)))
         found = counting.evidence()
         assert found is not None
         return found

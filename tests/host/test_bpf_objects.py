@@ -51,9 +51,7 @@ def test_a_program_that_the_kernel_refuses_says_why() -> None:
     world.need(CONNECT)
     probe = bpf.Object("connect")
     with pytest.raises(UnsupportedError, match=r"link to .*: "):
-        links.link_cgroup(
-            probe.program("chaosd_connect4"), str(world.cgroup_root()), "sock_create"
-        )
+        links.link_cgroup(probe.program("chaosd_connect4"), str(world.cgroup_root()), "sock_create")
     probe.close()
 
 

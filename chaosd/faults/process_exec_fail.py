@@ -1,0 +1,30 @@
+"""``process.exec_fail``: the target can start no program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from chaosd.faults._syscall import SyscallFault, errno_number, wrong_errno
+
+
+class ProcessExecFail(SyscallFault, frozen=True, kw_only=True):
+    """execve(2) fails: a child is made and cannot become the program it was made for."""
+
+    name: ClassVar[str] = "process.exec_fail"
+
+    errno: Annotated[str, Meta(description="errno by name: EACCES, ENOENT, ENOMEM, ETXTBSY")] = "EACCES"
+
+    def words(self) -> Sequence[str]:
+        """What starts a program."""
+        return ("programs",)
+
+    def number(self) -> int:
+        """Of the errno."""
+        return errno_number(self.errno)
+
+    def check(self) -> list[str]:
+        """An errno that there is."""
+        return [*super().check(), *wrong_errno(self.errno, ())]

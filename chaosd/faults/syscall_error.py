@@ -1,0 +1,31 @@
+"""``syscall.error``: system calls of the target fail with any errno."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from chaosd.faults._syscall import SyscallFault, errno_number, wrong_errno
+
+
+class SyscallError(SyscallFault, frozen=True, kw_only=True):
+    """The chosen system calls return ``errno`` and, as far as the mechanism can, have done nothing."""
+
+    name: ClassVar[str] = "syscall.error"
+
+    syscalls: Annotated[list[str], Meta(description="calls, and groups such as files.write")]
+    errno: Annotated[str, Meta(description="errno by name, such as EIO")]
+
+    def words(self) -> Sequence[str]:
+        """As they were named."""
+        return self.syscalls
+
+    def number(self) -> int:
+        """Of the errno."""
+        return errno_number(self.errno)
+
+    def check(self) -> list[str]:
+        """Calls and an errno that there are."""
+        return [*super().check(), *wrong_errno(self.errno, self.syscalls)]
