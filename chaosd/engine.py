@@ -25,6 +25,7 @@ from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
 from chaosd.scenario import Scenario
+from chaosd.verdict import VERDICTS, Ended
 from chaosd.watchdog import Pulse, now
 
 TICK = 0.1
@@ -39,27 +40,6 @@ BASELINE = 2.0
 """Seconds over which the steady state is measured before the first edit."""
 STEADY = 1.0
 """Seconds for which every probe must be good before the steady state counts as holding."""
-
-VERDICTS = {
-    "passed": Exit.OK,
-    "failed": Exit.FAILED,
-    "target-lost": Exit.FAILED,
-    "refused": Exit.REFUSED,
-    "aborted": Exit.ABORTED,
-    "inconclusive": Exit.INCONCLUSIVE,
-    "unsupported": Exit.UNSUPPORTED,
-    "interrupted": Exit.INTERRUPTED,
-    "not-restored": Exit.NOT_RESTORED,
-}
-
-
-class Ended(Exception):  # noqa: N818 - the end of a run is not an error
-    """A run ends before its time, with this verdict, for this reason."""
-
-    def __init__(self, verdict: str, reason: str) -> None:
-        super().__init__(reason)
-        self.verdict = verdict
-        self.reason = reason
 
 
 def execute(scenario: Scenario, show: Callable[[Record], None], *, confirmed: bool = False) -> Exit:
@@ -162,6 +142,8 @@ class _Run:
     def _inject(self) -> None:
         self._phase("baseline")
         self._baseline()
+        for edit in self.plan.edits:
+            edit.prepare()
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)

@@ -61,7 +61,7 @@ def main() -> None:
     """Entry point: errors that a user can cause are one line, with the documented exit status."""
     from chaosd.errors import ChaosdError
 
-    gc.set_threshold(50_000)  # a start makes many objects and hardly any garbage
+    gc.set_threshold(200_000)  # a start makes many objects and hardly any garbage
     try:
         cli(prog_name="chaosd")
     except ChaosdError as error:

@@ -52,15 +52,16 @@ def queued(fault: NetworkFault, target: Target, at: Planning, treatment: Treatme
     Raises:
         ChaosdError: more interfaces than there are names, or one that the relay cannot serve.
     """
-    found, rule = ways(fault, target), fault.rule(at)
-    if at.mechanism == "relay":
-        detours = {way: _name(at, number) for number, way in enumerate(found)}
-        mark = next(e for e in gated(fault, target, at, "queue", rule, {}) if isinstance(e, Gate)).mark
+    each = at.mechanism == "relay"  # way has a device of its own
+    found = ways(fault, target)
+    detours = {way: _name(at, number if each else int(way.inbound)) for number, way in enumerate(found)}
+    gates = tuple(gated(fault, target, at, "queue", fault.rule(at), detours))
+    if each:
+        mark = next(edit.mark for edit in gates if isinstance(edit, Gate))
         yield from _relays(detours, treatment, at, mark)
     else:
-        detours = {way: _name(at, int(way.inbound)) for way in found}
         yield from _ifbs(netns_of(target), detours, treatment, at)
-    yield from gated(fault, target, at, "queue", rule, detours)
+    yield from gates
 
 
 def _name(at: Planning, number: int) -> str:

@@ -77,6 +77,9 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
         """One line for ``chaosd plan``: what will be done, to what."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Begin what takes long, changes nothing, and ends with this process; it may be left out."""
+
     def apply(self) -> None:
         """Do the deed.
 

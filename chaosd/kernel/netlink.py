@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
-from typing import Any
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from typing import Any, cast
 
 import msgspec
 
@@ -31,9 +35,18 @@ _LOOPBACK, _ETHER = 772, 1  # linux/if_arp.h: ARPHRD_*
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
 
 
-def preload() -> None:
-    """Import what reverting needs now rather than in the emergency."""
-    import_module("pyroute2")
+@cache
+def _rtnetlink() -> tuple[Any, Any]:
+    # Imported late, and without the package's own module: that imports every protocol there is, which
+    # takes half as long again. It is not left behind, lest others import from it what it lacks.
+    bare = module_from_spec(cast("ModuleSpec", find_spec("pyroute2")))
+    whole = sys.modules.setdefault("pyroute2", bare)
+    try:
+        socket, errors = map(import_module, ("pyroute2.iproute.linux", "pyroute2.netlink.exceptions"))
+    finally:
+        if whole is bare:
+            del sys.modules["pyroute2"]
+    return socket.IPRoute, errors.NetlinkError
 
 
 @contextmanager
@@ -44,11 +57,11 @@ def rtnl(ref: NetnsRef) -> Iterator[Rtnl]:
         FileNotFoundError: the namespace is gone.
         OSError: the kernel said no.
     """
-    pyroute2: Any = import_module("pyroute2")  # late: it takes long, and most commands do without
+    iproute, failure = _rtnetlink()
     try:
-        with inside(ref), pyroute2.IPRoute() as ip:
+        with inside(ref), iproute() as ip:
             yield ip
-    except pyroute2.NetlinkError as error:
+    except failure as error:
         raise OSError(error.code, str(error.args[-1])) from None
 
 

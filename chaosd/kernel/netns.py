@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import CDLL, get_errno
@@ -11,16 +12,25 @@ from functools import cache
 import msgspec
 
 _CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since 5.14
 
 
 class NetnsRef(msgspec.Struct, frozen=True, eq=False):
-    """A network namespace: ``inode`` of its nsfs file is its identity, ``path`` is where to look first."""
+    """A network namespace by identity.
+
+    Args:
+        inode: of its nsfs file. The kernel gives a new namespace the inode of one just removed.
+        path: where to look first.
+        cookie: the kernel's number of it (SO_NETNS_COOKIE, socket(7)), never used twice until the
+            next boot; 0 when it is not known, as before Linux 5.14.
+    """
 
     inode: int
     path: str
+    cookie: int = 0
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, NetnsRef) and self.inode == other.inode
+        return isinstance(other, NetnsRef) and self._is(other.inode, other.cookie)
 
     def __hash__(self) -> int:
         return hash(self.inode)
@@ -28,7 +38,11 @@ class NetnsRef(msgspec.Struct, frozen=True, eq=False):
     @classmethod
     def at(cls, path: str) -> NetnsRef:
         """The namespace that a file such as /proc/PID/ns/net or /run/netns/NAME stands for."""
-        return cls(os.stat(path).st_ino, path)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return cls(os.fstat(fd).st_ino, path, _cookie(fd))
+        finally:
+            os.close(fd)
 
     @classmethod
     def own(cls) -> NetnsRef:
@@ -42,10 +56,14 @@ class NetnsRef(msgspec.Struct, frozen=True, eq=False):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue
-            if os.fstat(fd).st_ino == self.inode:
+            inode = os.fstat(fd).st_ino
+            if inode == self.inode and self._is(inode, _cookie(fd)):
                 return fd
             os.close(fd)
         return None
+
+    def _is(self, inode: int, cookie: int) -> bool:
+        return inode == self.inode and (cookie == self.cookie or 0 in (cookie, self.cookie))
 
     def _places(self) -> Iterator[str]:
         yield "/proc/self/ns/net"
@@ -84,6 +102,15 @@ def inside(ref: NetnsRef) -> Iterator[None]:
     fd = ref.open()
     if fd is None:
         raise FileNotFoundError(f"network namespace {ref.inode} is gone")
+    try:
+        with _entered(fd):
+            yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _entered(fd: int) -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(fd)
@@ -92,8 +119,15 @@ def inside(ref: NetnsRef) -> Iterator[None]:
         finally:
             setns(home)
     finally:
-        os.close(fd)
         os.close(home)
+
+
+def _cookie(fd: int) -> int:
+    try:
+        with _entered(fd), socket.socket(socket.AF_UNIX) as end:
+            return int.from_bytes(end.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+    except OSError:  # ENOPROTOOPT before 5.14, EPERM without privileges
+        return 0
 
 
 class DeviceRef(msgspec.Struct, frozen=True):
@@ -113,8 +147,6 @@ class DeviceRef(msgspec.Struct, frozen=True):
 
 
 def _index(name: str) -> int:
-    import socket
-
     try:
         return socket.if_nametoindex(name)
     except OSError:

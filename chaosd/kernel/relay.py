@@ -9,12 +9,8 @@ dies with the engine (PR_SET_PDEATHSIG, and the end of its standard input).
 from __future__ import annotations
 
 import errno
-import mmap
 import os
-import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,13 +19,13 @@ from typing import Literal
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import bpf, relay_process, tap
+from chaosd.kernel import relay_process, tap
 from chaosd.kernel.edit import MARK, Edit, Evidence, Undo
 from chaosd.kernel.netns import NetnsRef
+from chaosd.kernel.relay_child import Child
 from chaosd.units import Duration, Percent, Rate
 
 _START_WITHIN = 10.0
-_HEED_WITHIN = 0.5
 _END_WITHIN = 2.0
 
 Shape = Literal["uniform", "normal", "pareto", "paretonormal"]
@@ -59,42 +55,7 @@ class Counts(msgspec.Struct, frozen=True):
     overrun: int = 0
 
 
-class _Child:
-    """The relay process as the engine that started it holds it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], page: mmap.mmap) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.process, self.page = process, page
-        self.control, self._speech = process.stdin, process.stdout
-        self._said = b""
-
-    def ready(self, within: float) -> bool:
-        if select.select([self._speech], [], [], within)[0]:
-            self._said = self._speech.readline()
-        return self._said == b"ready\n"
-
-    def end(self) -> str:
-        """End it, if it has not ended by itself; returns its status and its last words."""
-        self.control.close()
-        try:
-            self.process.wait(_HEED_WITHIN)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._said += self._speech.read()
-        words = self._said.decode(errors="replace").split("\n")
-        return ": ".join(
-            [f"exit status {self.process.returncode}", *[w for w in words if w not in ("", "ready")][-1:]]
-        )
-
-    def close(self) -> None:
-        self.end()
-        self._speech.close()
-        self.page.close()
-
-
-_children: dict[Relay, _Child] = {}
+_children: dict[Relay, Child] = {}
 
 
 class Relay(Edit, frozen=True, tag="relay"):
@@ -115,7 +76,8 @@ class Relay(Edit, frozen=True, tag="relay"):
         limit: frames held at most; more are dropped and counted.
         seed: of every random choice.
 
-    Apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating *thread* ends.
+    Prepare and apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating
+    *thread* ends.
     """
 
     netns: NetnsRef
@@ -156,8 +118,18 @@ class Relay(Edit, frozen=True, tag="relay"):
         if self.rate:
             yield f"at most {Rate(self.rate)}/s"
 
+    def prepare(self) -> None:
+        """Start the process, which takes longest; it holds no device yet, and waits for one.
+
+        Raises:
+            UnsupportedError: this kernel has no TUN/TAP.
+            FileNotFoundError: the namespace is gone.
+        """
+        if self not in _children:
+            _children[self] = self._start()
+
     def apply(self) -> None:
-        """Make the device and start the process.
+        """Make the device and let the process begin.
 
         Raises:
             UnsupportedError: this kernel has no TUN/TAP.
@@ -167,36 +139,19 @@ class Relay(Edit, frozen=True, tag="relay"):
         """
         if not self.name.startswith(MARK) or len(self.name) > 15:
             raise ChaosdError(f"{self.name!r} is no name for a relay", hint=f"{MARK}..., up to 15 characters")
-        device = tap.create(self.netns, self.name, offload=not self.corrupt)
+        self.prepare()
+        child = _children[self]
         try:
-            child = self._start(device)
-        finally:
-            os.close(device)  # from here on it lives as long as the process
-        if not child.ready(_START_WITHIN):
-            problem = child.end()
-            child.close()
-            raise ChaosdError(f"the relay of {self.name} did not start: {problem}")
-        _children[self] = child
+            tap.create(child.device.fileno(), self.netns, self.name, offload=not self.corrupt)
+            if not child.begin(_START_WITHIN):
+                raise ChaosdError(f"the relay of {self.name} did not start: {child.end()}")
+        except (ChaosdError, OSError):
+            _children.pop(self).close()
+            raise
 
-    def _start(self, device: int) -> _Child:
-        page = os.memfd_create(f"{MARK}-relay")
-        try:
-            os.ftruncate(page, relay_process.LAYOUT.size)
-            shared = mmap.mmap(page, relay_process.LAYOUT.size)
-            settings = (f"{key}={getattr(self, key)!r}" for key in _SETTINGS)
-            lease = bpf.lease().fd
-            facts = (os.getpid(), device, page, lease, self.distribution, *settings)
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", *self._title(), *map(str, facts)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(device, page, lease),
-                start_new_session=True,
-            )
-        finally:
-            os.close(page)
-        return _Child(process, shared)
+    def _start(self) -> Child:
+        settings = (f"{key}={getattr(self, key)!r}" for key in _SETTINGS)
+        return Child(tap.open_in(self.netns), self._title(), (self.distribution, *settings))
 
     def _title(self) -> list[str]:
         return [relay_process.__file__, self.name, str(self.netns.inode)]

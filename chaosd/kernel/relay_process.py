@@ -1,8 +1,9 @@
 """The relay's own process: reads frames from a TAP device, holds them, writes them back.
 
 It stands alone and imports little, so that it starts in some 20 ms under ``python -I -S``. The
-engine speaks to it through what it inherits: standard input ends when the engine ends, standard
-output takes one line when the relay is ready, and a shared page takes the counters.
+engine speaks to it through what it inherits: a line on standard input says that the TAP is a device
+now, and the end of it that the engine has ended; a line on standard output says that the relay is
+ready, and a shared page takes the counters.
 
 What is done to a frame follows sch_netem's ``netem_enqueue`` (net/sched/sch_netem.c) step by step.
 """
@@ -57,8 +58,6 @@ class Dice:
 
     def roll(self) -> float:
         """The next number."""
-        if not self._correlation:
-            return self._draw()
         self._last = self._draw() * (1 - self._correlation) + self._last * self._correlation
         return self._last
 
@@ -98,14 +97,12 @@ def wire_length(frame: bytes) -> int:
     return length + max(0, -(-(length - header) // size) - 1) * header
 
 
-def _heap() -> _Queue:
-    queue: list[_Held] = []
-    return queue, lambda held: heappush(queue, held), lambda: heappop(queue)
-
-
-def _line() -> _Queue:
-    queue: deque[_Held] = deque()
-    return queue, queue.append, queue.popleft
+def _queue(*, in_order: bool) -> _Queue:
+    line: deque[_Held] = deque()
+    if in_order:
+        return line, line.append, line.popleft
+    heap: list[_Held] = []
+    return heap, lambda held: heappush(heap, held), lambda: heappop(heap)
 
 
 class Relay:
@@ -119,8 +116,7 @@ class Relay:
     """
 
     def __init__(self, tap: int, settings: dict[str, float], kind: str, page: mmap) -> None:
-        self._tap, self._page = tap, page
-        self._set = settings
+        self._tap, self._page, self._set = tap, page, settings
         self._draw = Random(int(settings["seed"])).random
         self._deviation = distribution(kind)
         self._wait = Dice(self._draw, settings["correlation"]).roll
@@ -128,14 +124,11 @@ class Relay:
         self._duplicate = Dice(self._draw, settings["duplicate_correlation"]).roll
         self._reorder = Dice(self._draw, settings["reorder_correlation"]).roll
         self._held = bool(settings["delay"] or settings["jitter"] or settings["rate"])
-        self._queue, self._push, self._pop = _heap()
         # With a rate each frame waits for the one before, so only jitter alone changes the order.
-        if settings["rate"] or not settings["jitter"]:
-            self._queue, self._push, self._pop = _line()
-        self._early = 2 * _OVERSLEPT
-        self._since_reorder = 0
-        self._number = 0
-        self._last_due = 0.0
+        in_order = bool(settings["rate"]) or not settings["jitter"]
+        self._queue, self._push, self._pop = _queue(in_order=in_order)
+        self._since_reorder = self._number = 0
+        self._last_due, self._early = 0.0, 2 * _OVERSLEPT
         self._simple = not any(settings[name] for name in ("corrupt", "duplicate", "reorder", "gap"))
         self.counts = dict.fromkeys(COUNTERS, 0)
 
@@ -158,9 +151,7 @@ class Relay:
             self._publish()
 
     def _patience(self) -> float | None:
-        if not self._queue:
-            return None
-        return max(0.0, self._queue[0][0] - self._early - monotonic())
+        return max(0.0, self._queue[0][0] - self._early - monotonic()) if self._queue else None
 
     def _learn(self) -> None:
         over = min(_OVERSLEPT_MOST, monotonic() - self._queue[0][0] + self._early)
@@ -237,9 +228,7 @@ class Relay:
 
     def _send(self) -> None:
         queue, counts = self._queue, self.counts
-        for _ in range(_BURST):
-            if not queue:
-                return
+        for _ in range(min(_BURST, len(queue))):
             late = monotonic() - queue[0][0]
             if late < -self._early:
                 return
@@ -247,8 +236,7 @@ class Relay:
             late_us = max(0, int(late * 1e6))
             counts["late_frames"] += 1
             counts["late_total_us"] += late_us
-            if late_us > counts["late_max_us"]:
-                counts["late_max_us"] = late_us
+            counts["late_max_us"] = max(late_us, counts["late_max_us"])
 
     def _write(self, frame: bytes) -> None:
         try:
@@ -294,11 +282,12 @@ def main(arguments: list[str]) -> None:
         os._exit(0)
 
     _settle(parent, end)
+    if not os.read(0, 1):  # the engine ended before there was a device
+        end()
     settings = {key: float(value) for key, _, value in (a.partition("=") for a in arguments[7:])}
     # select(2) takes descriptors below 1024 only; the engine may have handed down a higher one.
     low = os.dup(tap)
     os.close(tap)
-    os.set_blocking(low, False)
     relay = Relay(low, settings, arguments[6], mmap(page, LAYOUT.size))
     gc.disable()  # there are no cycles; a collection would only come late
     os.write(1, b"ready\n")

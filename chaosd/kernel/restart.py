@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chaosd.errors import ChaosdError
+from chaosd.kernel import containers
 from chaosd.kernel.edit import Edit, Undo
 from chaosd.kernel.systemd import systemctl
 
 if TYPE_CHECKING:
+    from docker import DockerClient
     from docker.models.containers import Container
 
 _NOTICE = 0.5
@@ -26,8 +30,8 @@ def running(manager: str) -> bool:
     if kind == "unit":
         state = systemctl("show", "--property=ActiveState", "--value", "--", name)
         return state in ("active", "activating", "reloading")
-    state = str(_container(name).status)
-    return state in ("running", "restarting")
+    with _container(name) as container:
+        return container.status in ("running", "restarting")
 
 
 def start(manager: str) -> None:
@@ -37,22 +41,27 @@ def start(manager: str) -> None:
         systemctl("reset-failed", "--", name)
         systemctl("start", "--", name)
         return
-    from docker.errors import DockerException
+    with _container(name) as container:
+        container.start()
+
+
+@contextmanager
+def _container(name: str) -> Iterator[Container]:
+    for endpoint in containers.endpoints():
+        with containers.engine(endpoint) as client:
+            if found := _get(client, name):
+                yield found
+                return
+    raise ChaosdError(f"there is no container {name} any more")
+
+
+def _get(client: DockerClient, name: str) -> Container | None:
+    from docker.errors import NotFound
 
     try:
-        _container(name).start()
-    except DockerException as error:
-        raise ChaosdError(f"container {name} does not start: {error}") from error
-
-
-def _container(name: str) -> Container:
-    import docker
-    from docker.errors import DockerException
-
-    try:
-        return docker.from_env().containers.get(name)
-    except DockerException as error:
-        raise ChaosdError(f"container {name}: {error}", hint="is the container engine running?") from error
+        return client.containers.get(name)
+    except NotFound:
+        return None
 
 
 class Restart(Edit, frozen=True, tag="process.restart"):

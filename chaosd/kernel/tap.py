@@ -28,8 +28,19 @@ _MTU = 65521  # the most a TAP takes: IP_MAX_MTU less the Ethernet header (tun_n
 _RING = 8192  # frames that wait for the reader; beyond it the device drops (tx_dropped)
 
 
-def create(netns: NetnsRef, name: str, *, offload: bool) -> int:
-    """Make a TAP device and set it up; it is gone when the descriptor returned is closed everywhere.
+def open_in(netns: NetnsRef) -> int:
+    """A descriptor that can become a TAP device of this namespace, and is none yet.
+
+    Raises:
+        FileNotFoundError: the namespace is gone.
+        UnsupportedError: this kernel has no TUN/TAP.
+    """
+    with inside(netns):  # which the descriptor belongs to from now on (tun_chr_open)
+        return _open()
+
+
+def create(fd: int, netns: NetnsRef, name: str, *, offload: bool) -> None:
+    """Make a TAP device of a descriptor and set it up; it is gone when that is closed everywhere.
 
     Each frame is read and written behind a virtio_net_hdr of 10 bytes. With ``offload`` it may be
     a GSO packet of 64 KiB without checksums; without, it is as it would be on the wire. The device
@@ -37,22 +48,18 @@ def create(netns: NetnsRef, name: str, *, offload: bool) -> int:
 
     Raises:
         FileNotFoundError: the namespace is gone.
-        UnsupportedError: this kernel has no TUN/TAP.
         ForeignStateError: a device of this name exists.
     """
     with inside(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         if _flags(sock, name) is not None:
             raise ForeignStateError(f"there is a device {name} already", hint="chaosd revert --scrub")
-        fd = _open()
         try:
             fcntl.ioctl(fd, _TUNSETIFF, _request(name, "H", _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
             if offload:
                 _set_offload(fd)
             _bring_up(sock, name)
         except OSError as error:
-            os.close(fd)
             raise ChaosdError(f"cannot make TAP device {name}: {error.strerror}") from error
-    return fd
 
 
 def _open() -> int:
@@ -153,7 +160,12 @@ def _try() -> Verdict:
     try:
         if CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
             return Verdict(ok=False, reason=f"no network namespace: {os.strerror(get_errno())}")
-        os.close(create(NetnsRef.at("/proc/thread-self/ns/net"), "chaosd-try", offload=True))
+        scratch = NetnsRef.at("/proc/thread-self/ns/net")
+        fd = open_in(scratch)
+        try:
+            create(fd, scratch, "chaosd-try", offload=True)
+        finally:
+            os.close(fd)
     except UnsupportedError as error:
         return Verdict(ok=False, reason=error.message, mend=error.hint)
     except (ChaosdError, OSError) as error:

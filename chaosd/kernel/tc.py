@@ -80,6 +80,11 @@ class Clsact(Edit, frozen=True, tag="tc.clsact"):
         except OSError as error:
             return gone_or_raise(error) is not Undo.GONE
 
+    @property
+    def scope(self) -> str:
+        """The namespace, which is read once for all its edits."""
+        return f"netns:{self.device.netns.inode}"
+
     def surroundings(self) -> dict[str, str]:
         """Every link, qdisc and filter of the namespace."""
         return netlink.surroundings(self.device.netns)
@@ -246,6 +251,11 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
     def lost(self) -> str:
         """The interface or the filter has been taken away."""
         return "" if self.present() else f"the filter on {self.device.name} is gone"
+
+    @property
+    def scope(self) -> str:
+        """The namespace, which is read once for all its edits."""
+        return f"netns:{self.device.netns.inode}"
 
     def surroundings(self) -> dict[str, str]:
         """Every link, qdisc, class and filter of the namespace."""

@@ -10,7 +10,7 @@ from chaosd.errors import ChaosdError
 from chaosd.kernel import cgroup
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.netns import NetnsRef
-from chaosd.targets.model import Life, Target, netns_cookie
+from chaosd.targets.model import Life, Target
 from chaosd.targets.processes import Seen, netns_inode, see
 
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
@@ -95,7 +95,6 @@ def gather(
         own_netns=netns is not None and _owns(netns, pids, table),
         manager=manager or manager_of(own),
         life=life,
-        netns_cookie=netns_cookie(netns) if netns is not None else 0,
     )
 
 
@@ -113,7 +112,7 @@ def _common_netns(pids: Iterable[int]) -> NetnsRef | None:
     if len(places) != 1:
         return None
     (inode, pid), own = places.popitem(), NetnsRef.own()
-    return own if inode == own.inode else NetnsRef(inode, f"/proc/{pid}/ns/net")
+    return own if inode == own.inode else NetnsRef.at(f"/proc/{pid}/ns/net")
 
 
 def _owns(netns: NetnsRef, pids: Iterable[int], table: Mapping[int, Seen]) -> bool:

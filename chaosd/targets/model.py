@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from enum import StrEnum
 from pathlib import Path
 
@@ -10,10 +9,8 @@ import msgspec
 
 from chaosd.errors import ChaosdError, TargetLostError
 from chaosd.kernel.cgroup import CgroupRef
-from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
+from chaosd.kernel.netns import DeviceRef, NetnsRef
 from chaosd.kernel.process import ProcessRef
-
-_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since 5.14
 
 
 class Life(StrEnum):
@@ -40,7 +37,6 @@ class Target(msgspec.Struct, frozen=True):
         device: the one interface it is, for ``dev:``.
         manager: who else writes its cgroup values: ``unit:NAME``, ``container:ID`` or nothing.
         life: which of its processes it lives by.
-        netns_cookie: the kernel's number of ``netns``, never used twice; 0 when it is not known.
     """
 
     spec: str
@@ -51,7 +47,6 @@ class Target(msgspec.Struct, frozen=True):
     device: DeviceRef | None = None
     manager: str = ""
     life: Life = Life.LEADER
-    netns_cookie: int = 0
 
     def check_alive(self) -> None:
         """Raise ``TargetLostError`` when the target is gone or was replaced by another."""
@@ -86,29 +81,11 @@ class Target(msgspec.Struct, frozen=True):
         # the namespace of a process that shares it ends after the process
         if self.device is None and not self.own_netns:
             return ""
-        if self.netns is not None and not self._same_netns(netns_cookie(self.netns)):
+        if self.netns is not None and not self.netns.alive():
             return f"network namespace {self.netns.path} was removed"
         if self.device is not None and not self.device.alive():
             return f"no interface {self.device.name}"
         return ""
-
-    def _same_netns(self, cookie: int) -> bool:
-        return cookie >= 0 and (0 in (cookie, self.netns_cookie) or cookie == self.netns_cookie)
-
-
-def netns_cookie(ref: NetnsRef) -> int:
-    """The kernel's number of a network namespace (SO_NETNS_COOKIE, socket(7)); -1 when it is gone.
-
-    The inode alone is no identity: a new namespace is given the inode of one just removed. 0 is
-    the answer of kernels before 5.14, which have no such number.
-    """
-    try:
-        with inside(ref), socket.socket(socket.AF_UNIX) as end:
-            return int.from_bytes(end.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
-    except FileNotFoundError:
-        return -1
-    except OSError:  # ENOPROTOOPT before 5.14
-        return 0
 
 
 def proc(pid: int, name: str = "") -> Path:

@@ -9,7 +9,7 @@ import socket
 from chaosd.errors import ChaosdError
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.targets.build import leader, suggest
-from chaosd.targets.model import Life, Target, netns_cookie
+from chaosd.targets.model import Life, Target
 from chaosd.targets.processes import netns_inode, snapshot
 
 _NAMED = "/run/netns"  # ip-netns(8)
@@ -30,7 +30,6 @@ def resolve(word: str) -> Target:
         netns=ref,
         own_netns=True,
         life=Life.NONE,
-        netns_cookie=netns_cookie(ref),
     )
 
 
@@ -89,5 +88,4 @@ def device(name: str, netns: NetnsRef) -> Target:
         netns=netns,
         device=DeviceRef(netns, known[name], name),
         life=Life.NONE,
-        netns_cookie=netns_cookie(netns),
     )

@@ -11,7 +11,7 @@ from chaosd.errors import ChaosdError
 from chaosd.kernel.netns import NetnsRef
 from chaosd.targets import cgroups, docker, network, units
 from chaosd.targets.build import gather, leader, suggest
-from chaosd.targets.model import Life, Target, netns_cookie
+from chaosd.targets.model import Life, Target
 from chaosd.targets.processes import Seen, snapshot, tree
 from chaosd.targets.protect import is_chaosd
 
@@ -91,8 +91,7 @@ def _age(seen: Seen) -> tuple[int, int]:
 
 
 def _host(_: str) -> Target:
-    own = NetnsRef.own()
-    return Target("", netns=own, own_netns=True, netns_cookie=netns_cookie(own), life=Life.NONE)
+    return Target("", netns=NetnsRef.own(), own_netns=True, life=Life.NONE)
 
 
 def _dev(word: str) -> Target:

@@ -19,7 +19,7 @@ from tests.host import world
 def _capabilities() -> dict[str, Capability]:
     found = {}
     names = [f"chaosd.kernel.{entry.name}" for entry in pkgutil.iter_modules(chaosd.kernel.__path__)]
-    for module in map(importlib.import_module, (*names, "docker_engine", "programs")):
+    for module in map(importlib.import_module, (*names, "container_engine", "programs")):
         found |= {value.name: value for value in vars(module).values() if isinstance(value, Capability)}
     return found
 

@@ -232,6 +232,26 @@ def test_a_namespace_that_vanishes_reverts() -> None:
     assert around(edits) == {}
 
 
+def test_a_namespace_with_the_inode_of_a_dead_one_is_left_alone() -> None:
+    """The cookie tells them apart: the dead one's edits do not touch what is the same in the new one."""
+    with world.netns() as new:
+        if not new.cookie:
+            pytest.skip("no cookies before Linux 5.14")
+        dead = msgspec.structs.replace(new, cookie=new.cookie + 1)
+        assert dead != new
+        assert not dead.alive()
+        for there, gone in zip(_edits_in(new), _edits_in(dead), strict=True):
+            there.apply()
+            assert not gone.present()
+            assert from_data(to_data(gone)).revert() is Undo.GONE
+            assert there.present()
+
+
+def _edits_in(ns: NetnsRef) -> list[Edit]:
+    forward = Sysctl(ns, "net.ipv4.conf.lo.route_localnet", "0", "1")
+    return [Clsact(DeviceRef(ns, 1, "lo")), Ifb(ns, "chaosd000000x"), forward]
+
+
 def test_a_sysctl_that_somebody_else_has_set_since_is_left_alone() -> None:
     with world.netns() as ns:
         name = "net.ipv4.conf.lo.accept_local"

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from docker_engine import engine
+from container_engine import DOCKER, PODMAN, engine
 from resources import applied, bare, enter, group, grows, owner, plan, revert_elsewhere, ticker
 from world import cgroup, python, spawn, until
 
 from chaosd.errors import ChaosdError, TargetLostError
 from chaosd.faults.process_kill import ProcessKill
 from chaosd.faults.process_pause import ProcessPause
+from chaosd.kernel.capability import Capability
 from chaosd.kernel.cgroup import FREEZERS, UNIFIED, CgroupRef, hierarchies
 from chaosd.kernel.cgroup_file import ControlFile
 from chaosd.kernel.cgroup_scrub import leftovers
@@ -216,11 +217,12 @@ def test_bad_signals_and_forbidden_targets_are_refused() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_restart_starts_a_container_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [DOCKER, PODMAN], ids=["docker", "podman"])
+def test_restart_starts_a_container_that_is_down(kind: Capability, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was up before is up after; what its manager has started by itself is left alone."""
-    with engine() as dockerd:
-        monkeypatch.setenv("DOCKER_HOST", dockerd.url)
-        container = dockerd.run("again")
+    with engine(kind) as running:
+        monkeypatch.setenv("DOCKER_HOST", running.url)
+        container = running.run("again")
         container.reload()
         target = Target("container:again", (ProcessRef.of(container.attrs["State"]["Pid"]),),
                         manager=f"container:{container.id}")  # fmt: skip

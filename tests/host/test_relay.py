@@ -32,7 +32,7 @@ import json, sys, time
 from chaosd.kernel.edit import from_data
 from chaosd.kernel.relay import Relay
 edit = from_data(json.loads(sys.argv[1]))
-print(edit.apply() or "applied", flush=True)
+print(getattr(edit, sys.argv[2])() or "done", flush=True)
 time.sleep(600)
 """
 WATCHDOG = """
@@ -287,14 +287,30 @@ def relay_ticks(pid: int) -> int:
 def test_killing_the_engine_leaves_no_device_and_no_process(ns: NetnsRef) -> None:
     """SIGKILL of the process that applied it: the kernel clears up by itself."""
     edit = Relay(ns, unused_name(), delay=0.1)
-    with world.spawn(world.python(ENGINE, json.dumps(to_data(edit)))) as engine:
-        assert engine.stdout.readline() == "applied\n"
+    with world.spawn(world.python(ENGINE, json.dumps(to_data(edit)), "apply")) as engine:
+        assert engine.stdout.readline() == "done\n"
         assert edit.present()
         (pid,) = tap.holders(edit.name)
         engine.kill()
         world.until(lambda: not edit.present(), "the device outlives the engine", 2)
         world.until(lambda: not os.path.exists(f"/proc/{pid}"), "the process outlives the engine", 2)
     assert edit.revert() is Undo.GONE
+
+
+def test_one_that_is_only_prepared_has_no_device_and_ends_with_the_engine(ns: NetnsRef) -> None:
+    """It waits for a device that never comes; there is nothing to revert, in whatever process."""
+    edit = Relay(ns, unused_name(), delay=0.1)
+    with world.spawn(world.python(ENGINE, json.dumps(to_data(edit)), "prepare")) as engine:
+        assert engine.stdout.readline() == "done\n"
+        with open(f"/proc/{engine.pid}/task/{engine.pid}/children", encoding="ascii") as file:
+            (pid,) = file.read().split()
+        assert not edit.present()
+        engine.kill()
+        world.until(lambda: not os.path.exists(f"/proc/{pid}"), "the process outlives the engine", 2)
+    edit.prepare()
+    waiting = relay._children[edit].process
+    assert edit.revert() is Undo.GONE
+    assert waiting.returncode == 0
 
 
 def test_the_relay_ends_with_its_control_pipe(ns: NetnsRef) -> None:
@@ -361,8 +377,9 @@ def test_a_relay_in_a_namespace_that_lost_its_last_process_can_be_reverted() -> 
 def test_somebody_elses_devices_are_left_alone(ns: NetnsRef) -> None:
     """A device of our name that is no relay's: apply refuses, revert does not touch it."""
     edit = Relay(ns, unused_name(), delay=0.1)
-    held = tap.create(ns, edit.name, offload=True)
+    held = tap.open_in(ns)
     try:
+        tap.create(held, ns, edit.name, offload=True)
         with pytest.raises(ForeignStateError, match=edit.name):
             edit.apply()
         assert edit.revert() is Undo.FOREIGN

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "chaosd"
 FLOORS = (
     {"errors", "places"},
-    {"units", "document"},
+    {"units", "document", "verdict"},
     {"kernel"},
     {"journal", "targets"},
     {"restore"},

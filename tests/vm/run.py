@@ -36,7 +36,7 @@ REQUIRE = (
 NOT_OF_THE_KERNEL = (
     "checks_live",
     "demo",
-    "docker_targets",
+    "container_targets",
     "systemd_units",
     "targets_protect",
     "targets_unit",

@@ -1,21 +1,27 @@
-"""Containers as targets, of a real Docker Engine."""
+"""Containers as targets, of a real Docker Engine and of a real Podman."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_engine import IMAGE, Engine, engine
+from container_engine import DOCKER, IMAGE, PODMAN, Engine, engine
+from injecting import injected
 from world import until
 
 from chaosd.errors import ChaosdError, Exit, TargetLostError, UnsupportedError
-from chaosd.kernel import cgroup
-from chaosd.targets import docker as docker_targets
+from chaosd.faults._cgroup import CpuShare
+from chaosd.faults.cpu_throttle import CpuThrottle
+from chaosd.faults.pids_limit import PidsLimit
+from chaosd.faults.process_pause import ProcessPause
+from chaosd.kernel import cgroup, containers
+from chaosd.kernel.capability import Capability
 from chaosd.targets.model import Target
 from chaosd.targets.protect import protect, radius
 from chaosd.targets.resolve import resolve
@@ -25,25 +31,25 @@ pytestmark = pytest.mark.timeout(300)
 Start = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def dockerd() -> Iterator[Engine]:
-    with engine() as running:
-        yield running
+@pytest.fixture(scope="module", params=[DOCKER, PODMAN], ids=["docker", "podman"])
+def running(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with engine(request.param) as found:
+        yield found
 
 
 @pytest.fixture
-def start(dockerd: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(running: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts containers that are removed afterwards, of the engine that DOCKER_HOST names."""
-    monkeypatch.setenv("DOCKER_HOST", dockerd.url)
+    monkeypatch.setenv("DOCKER_HOST", running.url)
     made: list[Any] = []
 
     def begin(name: str, *argv: str, **options: Any) -> Any:
-        made.append(dockerd.run(name, *argv, **options))
+        made.append(running.run(name, *argv, **options))
         made[-1].reload()
         return made[-1]
 
     yield begin
-    for container in made:
+    for container in reversed(made):
         container.remove(force=True)
 
 
@@ -116,8 +122,10 @@ def test_a_namespace_of_two_containers_is_neither_ones(start: Start) -> None:
     assert not resolve("container:sidecar").own_netns
 
 
-def test_its_interface_can_be_named(start: Start) -> None:
+def test_its_interface_can_be_named(running: Engine, start: Start) -> None:
     """``dev:eth0@container:api`` is the interface inside, gone with the container."""
+    if running.kind is PODMAN:
+        pytest.skip("the Podman of the tests has no network")
     container = start("api")
     target = resolve("dev:eth0@container:api")
     assert target.device is not None
@@ -132,6 +140,38 @@ def test_its_interface_can_be_named(start: Start) -> None:
     assert "is gone" in lost(target)
 
 
+def test_faults_strike_one_container_and_are_lifted(start: Start) -> None:
+    """Paused, throttled and limited, while the one beside it works on; then it does again."""
+    burn = ("sh", "-c", "while :; do :; done")
+    api, other = pid_of(start("api", *burn)), pid_of(start("other", *burn))
+    target = resolve("container:api")
+    assert work(api) > 0.05
+    with injected(ProcessPause(), target):
+        assert work(api) == 0
+        assert work(other) > 0.05
+    with injected(CpuThrottle(percent=CpuShare(10)), target):
+        work(api)  # a period that had begun before ends first
+        assert 0 < work(api) < 0.15
+    assert work(api) > 0.05
+    limits = [path for ref in target.cgroups.values() if (path := Path(ref.path, "pids.max")).exists()]
+    before = [path.read_text("ascii") for path in limits]
+    with injected(PidsLimit(limit=5), target):
+        assert [path.read_text("ascii") for path in limits] == ["5\n"]
+    assert [path.read_text("ascii") for path in limits] == before
+
+
+def work(pid: int, seconds: float = 0.5) -> float:
+    """The share of a CPU that a process takes for a while."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(seconds)
+    return (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
+
+
 def test_a_restart_makes_another_target(start: Start) -> None:
     """The same name, and yet other cgroups, another namespace and another first process."""
     container = start("api")
@@ -142,7 +182,7 @@ def test_a_restart_makes_another_target(start: Start) -> None:
     again.check_alive()
     assert again.processes[0] != target.processes[0]
     assert all(again.cgroups[key].inode != ref.inode for key, ref in target.cgroups.items())
-    assert (again.netns, again.netns_cookie) != (target.netns, target.netns_cookie)
+    assert again.netns != target.netns
 
 
 def test_the_end_of_the_first_process_is_the_end(start: Start) -> None:
@@ -175,12 +215,14 @@ def test_watching_asks_no_engine(start: Start, monkeypatch: pytest.MonkeyPatch) 
     assert "engine at unix:///nonexistent.sock does not answer" in str(said)
 
 
-def test_a_stopped_container_is_refused(start: Start) -> None:
+def test_a_stopped_container_is_refused(running: Engine, start: Start) -> None:
     """With its state, and the command that starts it."""
     container = start("api")
     container.kill()
     until(lambda: pid_of(container) == 0, "it runs on")
-    assert str(refused("container:api")) == "container api is not running: exited (docker start api)"
+    assert str(refused("container:api")) == (
+        f"container api is not running: exited ({running.kind.name} start api)"
+    )
 
 
 def test_an_absent_container_is_refused(start: Start) -> None:
@@ -192,45 +234,45 @@ def test_an_absent_container_is_refused(start: Start) -> None:
     assert "there are booking-api" in str(refused("container:zzz"))
 
 
-def test_the_beginning_of_two_ids_is_refused(dockerd: Engine, start: Start) -> None:
+def test_the_beginning_of_two_ids_is_refused(running: Engine, start: Start) -> None:
     """One digit of an id cannot tell two containers apart that begin with it."""
     made = []
     try:
         while len({one[0] for one in made}) == len(made):
-            made.append(dockerd.client.api.create_container(IMAGE, ["sleep", "1"])["Id"])
+            made.append(running.client.api.create_container(IMAGE, ["sleep", "1"])["Id"])
         said = refused(f"container:{made[-1][0]}")
         assert said.exit is Exit.REFUSED
         assert "give the full name or id" in str(said)
     finally:
         for ident in made:
-            dockerd.client.api.remove_container(ident, force=True)
+            running.client.api.remove_container(ident, force=True)
 
 
-def test_the_sockets_are_looked_for(dockerd: Engine, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sockets_are_looked_for(running: Engine, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without DOCKER_HOST both usual places are asked; one engine behind both is no ambiguity."""
     start("api")
     monkeypatch.delenv("DOCKER_HOST")
-    socket = dockerd.url.removeprefix("unix://")
-    monkeypatch.setattr(docker_targets, "SOCKETS", ("/nonexistent.sock", socket))
+    socket = running.url.removeprefix("unix://")
+    monkeypatch.setattr(containers, "SOCKETS", ("/nonexistent.sock", socket))
     assert resolve("container:api").spec == "container:api"
-    monkeypatch.setattr(docker_targets, "SOCKETS", (socket, socket))
+    monkeypatch.setattr(containers, "SOCKETS", (socket, socket))
     assert resolve("container:api").spec == "container:api"
-    monkeypatch.setattr(docker_targets, "SOCKETS", ("/nonexistent.sock",))
+    monkeypatch.setattr(containers, "SOCKETS", ("/nonexistent.sock",))
     said = refused("container:api")
     assert isinstance(said, UnsupportedError)
     assert "no container engine is running: no /nonexistent.sock" in str(said)
 
 
 def test_two_engines_of_one_name_are_ambiguous(
-    dockerd: Engine, start: Start, monkeypatch: pytest.MonkeyPatch
+    running: Engine, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Docker and a Podman that both have it must be told apart by the user."""
     start("api")
     monkeypatch.delenv("DOCKER_HOST")
-    with engine() as other:
+    with engine(DOCKER if running.kind is PODMAN else PODMAN) as other:
         other.run("api")
-        sockets = tuple(one.url.removeprefix("unix://") for one in (dockerd, other))
-        monkeypatch.setattr(docker_targets, "SOCKETS", sockets)
+        sockets = tuple(one.url.removeprefix("unix://") for one in (running, other))
+        monkeypatch.setattr(containers, "SOCKETS", sockets)
         assert "Docker and Podman both have a container 'api' (set DOCKER_HOST)" in str(
             refused("container:api")
         )
@@ -264,20 +306,25 @@ def test_the_package_may_be_missing() -> None:
     assert done.stdout == "container: needs the docker package (pip install 'chaosd[docker]')\n"
 
 
-def test_the_cgroup_of_all_containers_is_a_cluster(dockerd: Engine, start: Start) -> None:
-    """The parent of two containers reaches both."""
-    start("api")
-    start("db")
-    target = resolve(f"cgroup:{dockerd.cgroup_parent}")
-    assert len(target.processes) == 2
+def test_the_cgroup_of_all_containers_is_a_cluster(running: Engine, start: Start) -> None:
+    """The parent of two containers reaches both; Podman's holds its monitors as well, and is protected."""
+    made = {pid_of(start("api")), pid_of(start("db"))}
+    target = resolve(f"cgroup:{running.cgroup_parent}")
+    assert made <= {process.pid for process in target.processes}
     assert radius(target) == "service-cluster"
-    protect(target)
+    if running.kind is DOCKER:
+        assert len(target.processes) == 2
+        protect(target)
+    else:
+        with pytest.raises(ChaosdError, match=r"it holds pid .* the container engine"):
+            protect(target)
 
 
-def test_the_engine_leaves_no_trace() -> None:
+@pytest.mark.parametrize("kind", [DOCKER, PODMAN], ids=["docker", "podman"])
+def test_the_engine_leaves_no_trace(kind: Capability) -> None:
     """Processes, mounts, cgroups, interfaces and files are as before."""
     before = _traces()
-    with engine() as running:
+    with engine(kind) as running:
         running.run("api")
         places = [Path(f"{point}{running.cgroup_parent}") for point in cgroup.hierarchies().values()]
         assert any(place.is_dir() for place in places)
@@ -306,7 +353,22 @@ def _link(path: str) -> str:
 def _traces() -> dict[str, object]:
     return {
         "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if "/engine-" in line],
-        "run": sorted(name for name in os.listdir("/run") if name.startswith(("docker", "containerd"))),
-        "bridges": sorted(name for name in os.listdir("/sys/class/net") if name.startswith("docker")),
-        "files": [name for name in ("/etc/docker", "/opt/containerd") if Path(name).exists()],
+        "made": sorted(
+            f"{folder}/{name}"
+            for folder in ("/run", "/dev/shm", "/var/lib", "/var/tmp")
+            for name in os.listdir(folder)
+            if name.startswith(
+                ("docker", "containerd", "containers", "libpod", "podman", "cni", "crun", "runc")
+            )
+        ),
+        "bridges": sorted(
+            name for name in os.listdir("/sys/class/net") if name.startswith(("docker", "cni", "podman"))
+        ),
+        "files": [name for name in ("/etc/docker", "/etc/cni", "/opt/containerd") if Path(name).exists()],
+        "cgroups": [
+            name
+            for point in cgroup.hierarchies().values()
+            for name in os.listdir(point)
+            if "libpod" in name or name == "machine.slice"
+        ],
     }

@@ -1,4 +1,4 @@
-"""A Docker Engine of the test's own: in its own mount and network namespace, gone without a trace.
+"""A Docker or Podman of the test's own: in its own mount and network namespace, gone without a trace.
 
 It never sees the host's interfaces, iptables or /run: what it makes there is made in its own
 namespaces, and ends with them. Its containers' cgroups are below one of a name of its own.
@@ -25,7 +25,7 @@ from pyroute2 import IPRoute
 from world import need, until
 
 from chaosd.kernel import cgroup
-from chaosd.kernel.capability import Verdict, capability
+from chaosd.kernel.capability import Capability, Verdict, capability
 from chaosd.kernel.netns import NetnsRef, inside
 
 IMAGE = "busybox-test"
@@ -33,16 +33,33 @@ _serial = count()
 _BUSYBOX = "/bin/busybox"
 _NEW_NAMESPACES = 0x00020000 | 0x40000000  # CLONE_NEWNS | CLONE_NEWNET
 _MS_REC_PRIVATE = 0x4000 | 0x40000
-# what the engine would write to outside its data and exec roots; hidden below a tmpfs
-_HIDDEN = ("/run", "/etc/docker", "/opt", "/etc/cni", "/var/lib/cni")
+# what the engines would write to outside the folders they are given; hidden below a tmpfs
+_HIDDEN = ("/run", "/dev/shm", "/etc/docker", "/etc/cni", "/opt", "/var/lib")
+_PODMAN_SETTINGS = """
+[engine]
+events_logger = "file"
+runtime = "runc"  # crun will have nothing to do with v1 and v2 side by side
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+"""
 
 
 @capability("docker")
 def DOCKER() -> Verdict:  # noqa: N802
     """Whether a Docker Engine can be started here."""
-    for tool in ("dockerd", "containerd", "runc"):
+    return _installed("docker.io", "dockerd", "containerd", "runc")
+
+
+@capability("podman")
+def PODMAN() -> Verdict:  # noqa: N802
+    """Whether a Podman can be started here."""
+    return _installed("podman runc", "podman", "conmon", "runc")
+
+
+def _installed(package: str, *tools: str) -> Verdict:
+    for tool in tools:
         if shutil.which(tool) is None:
-            return Verdict(ok=False, reason=f"no {tool}", mend="apt install docker.io")
+            return Verdict(ok=False, reason=f"no {tool}", mend=f"apt install {package}")
     if not Path(_BUSYBOX).is_file():
         return Verdict(ok=False, reason=f"no {_BUSYBOX}", mend="apt install busybox-static")
     if find_spec("docker") is None:
@@ -53,11 +70,12 @@ def DOCKER() -> Verdict:  # noqa: N802
 
 
 class Engine:
-    """A running engine; ``url`` is what DOCKER_HOST should say."""
+    """A running engine of a ``kind``; ``url`` is what DOCKER_HOST should say."""
 
-    def __init__(self, url: str, pid: int, parent: str) -> None:
+    def __init__(self, kind: Capability, url: str, pid: int, parent: str) -> None:
         import docker
 
+        self.kind = kind
         self.url = url
         self.pid = pid
         self.cgroup_parent = parent
@@ -71,23 +89,25 @@ class Engine:
     def run(self, name: str, *argv: str, **options: Any) -> Any:
         """A container that has been started; removed with the engine if not before."""
         options.setdefault("init", False)
+        if self.kind is PODMAN:  # which has no network of its own here
+            options = {"network_mode": "none", "cgroup_parent": self.cgroup_parent} | options
         return self.client.containers.run(
             IMAGE, list(argv) or ["sleep", "3600"], name=name, detach=True, **options
         )
 
 
 @contextmanager
-def engine() -> Iterator[Engine]:
-    """A Docker Engine with one image, ``IMAGE``: busybox, all its tools in /bin.
+def engine(kind: Capability = DOCKER) -> Iterator[Engine]:
+    """An engine, ``DOCKER`` or ``PODMAN``, with one image, ``IMAGE``: busybox, all its tools in /bin.
 
-    Skips where the capability ``docker`` is missing. Nothing of it is left at the end: processes,
-    mounts, namespaces, cgroups and files.
+    Skips where that capability is missing. Nothing of it is left at the end: processes, mounts,
+    namespaces, cgroups and files.
     """
-    need(DOCKER)
-    parent = f"/test-docker-{os.getpid()}-{next(_serial)}"
+    need(kind)
+    parent = f"/test-{kind.name}-{os.getpid()}-{next(_serial)}"
     with tempfile.TemporaryDirectory(prefix="engine-") as folder, _clean(Path("/etc/docker")):
         try:
-            with _daemon(Path(folder), parent) as found, closing(found.client):
+            with _daemon(kind, Path(folder), parent) as found, closing(found.client):
                 found.client.api.import_image_from_data(_image(), repository=IMAGE)
                 yield found
         finally:
@@ -105,12 +125,13 @@ def _clean(*places: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _daemon(folder: Path, parent: str) -> Iterator[Engine]:
+def _daemon(kind: Capability, folder: Path, parent: str) -> Iterator[Engine]:
     log = folder / "log"
     url = f"unix://{folder}/engine.sock"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _arguments(folder, url, parent),
+            _podman(folder, url) if kind is PODMAN else _dockerd(folder, url, parent),
+            env=os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")},
             stdout=output,
             stderr=output,
             preexec_fn=_own_world(),
@@ -120,13 +141,32 @@ def _daemon(folder: Path, parent: str) -> Iterator[Engine]:
     try:
         with inside(NetnsRef.at(f"/proc/{process.pid}/ns/net")), IPRoute() as ip:
             ip.link("set", index=1, state="up")
-        until(lambda: _answers(process, folder / "engine.sock", log), "dockerd does not answer", 150)
-        yield Engine(url, process.pid, parent)
+        until(lambda: _answers(process, folder / "engine.sock", log), f"{kind.name} does not answer", 150)
+        yield Engine(kind, url, process.pid, parent)
     finally:
         _end(process, namespace)
 
 
-def _arguments(folder: Path, url: str, parent: str) -> list[str]:
+def _podman(folder: Path, url: str) -> list[str]:
+    (folder / "containers.conf").write_text(_PODMAN_SETTINGS, "ascii")
+    words = {
+        "root": folder / "data",
+        "runroot": folder / "run",
+        "tmpdir": folder / "tmp",
+        "storage-driver": "vfs",
+        "cgroup-manager": "cgroupfs",
+    }
+    return [
+        "podman",
+        *(f"--{name}={value}" for name, value in words.items()),
+        "system",
+        "service",
+        "-t0",
+        url,
+    ]
+
+
+def _dockerd(folder: Path, url: str, parent: str) -> list[str]:
     (folder / "daemon.json").write_text("{}", "ascii")
     words = {
         "host": url,
@@ -161,7 +201,7 @@ def _own_world() -> Callable[[], None]:
 
 
 def _answers(process: subprocess.Popen[bytes], path: Path, log: Path) -> bool:
-    assert process.poll() is None, f"dockerd ended: {log.read_text(errors='replace')[-2000:]}"
+    assert process.poll() is None, f"the engine ended: {log.read_text(errors='replace')[-2000:]}"
     return path.exists()
 
 
@@ -172,9 +212,14 @@ def _end(process: subprocess.Popen[bytes], namespace: str) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # containerd and its shims outlive a daemon that was killed
+    # containerd's shims outlive a daemon that was killed, and conmon any
+    until(lambda: not _kill_all_of(namespace), "something of the engine runs on")
+
+
+def _kill_all_of(namespace: str) -> list[int]:
     left = [pid for pid in _pids() if namespace and _mount_namespace(pid) == namespace]
     _kill(left)
+    return left
 
 
 def _pids() -> list[int]:
