@@ -24,7 +24,7 @@ from typing import Any
 
 from chaosd.kernel import ptrace
 from chaosd.kernel.tracer_filter import Call, Filter, memory
-from chaosd.kernel.tracer_rule import Rule
+from chaosd.kernel.tracer_rule import Rule, tell
 
 _TICK = 0.05  # seconds between two looks at the lease and at standard input
 _AGAIN = 0.001  # until the alarm is repeated, should it fall between looking for it and waiting
@@ -171,7 +171,7 @@ class Tracer:
         if self._error:
             ptrace.fail(tid, self._error)
         delay: int = self._delay - self._jitter + (2 * self._jitter * (drawn & 0xFFFFFFFF) >> 32)
-        self._tell(pid, call.name, delay, self._filter.detail(tid, pid, call, arguments))
+        tell(self._hits, pid, call.name, (self._error, delay), self._filter.detail(tid, pid, call, arguments))
         if delay > 0:
             self._hold(tid, time.monotonic_ns() + delay)
             return True
@@ -198,16 +198,6 @@ class Tracer:
         self._wind()
         self._listen()
         self._announce()
-
-    def _tell(self, pid: int, name: str, delay: int, detail: str) -> None:
-        try:
-            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                comm = file.read().rstrip("\n")
-            moment = time.clock_gettime(time.CLOCK_BOOTTIME)
-            line = json.dumps((moment, pid, comm, name, self._error, delay / 1e9, detail[:500]))
-            os.write(self._hits, line.encode() + b"\n")  # short enough to be written whole, or not at all
-        except OSError:
-            pass  # the pipe is full, or the process has just been killed: hits are samples
 
     def _listen(self) -> None:
         try:
@@ -262,21 +252,23 @@ class Tracer:
         deadline = time.monotonic() + _PATIENCE
         while left and time.monotonic() < deadline:
             tid = ptrace.wait()
-            left.discard(tid)
             if tid > 0:
-                left.discard(self._let_go(tid, ptrace.status[0]))
+                left -= self._let_go(tid, ptrace.status[0])
             elif ctypes.get_errno() == errno.ECHILD:
                 return
 
-    def _let_go(self, tid: int, status: int) -> int:
+    def _let_go(self, tid: int, status: int) -> set[int]:
         event, number = status >> 16, status >> 8 & 0xFF
         if status & 0xFF != 0x7F:
-            return tid
+            return {tid}
+        if status == ptrace.SYSCALL_STOP:
+            ptrace.resume(tid)  # until the stop that was asked for, where a call can be mended
+            return set()
         former = ptrace.message(tid) if event == ptrace.EVENT_EXEC else tid
-        if event == ptrace.EVENT_STOP or (not event and status != ptrace.SYSCALL_STOP):
+        if event in (0, ptrace.EVENT_STOP):
             ptrace.mend(tid, self._patient)
-        ptrace.detach(tid, 0 if event or status == ptrace.SYSCALL_STOP else number)
-        return former
+        ptrace.detach(tid, 0 if event else number)
+        return {tid, former}
 
 
 def _settle(parent: int) -> None:
