@@ -29,13 +29,13 @@ from chaosd.kernel.tracer_rule import Rule, tell
 _TICK = 0.05  # seconds between two looks at the lease and at standard input
 _AGAIN = 0.001  # until the alarm is repeated, should it fall between looking for it and waiting
 _PATIENCE = 1.0  # seconds for threads that do not stop, as in vfork or in state D
-_STOPS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _IN_SOCKETCALL = 0x10000  # arguments.numbered
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 
 
 class Refused(Exception):  # noqa: N818 - it is said, and ends this process
-    """A process cannot be traced; the words are for the engine."""
+    """A process cannot be traced: its pid, its tracer, the errno."""
 
 
 class Tracer:
@@ -150,8 +150,8 @@ class Tracer:
         ptrace.resume(tid, 0 if event else number)
 
     def _forget(self, tid: int) -> None:
-        for known in (self._threads, self._held):
-            known.pop(tid, None)
+        self._threads.pop(tid, None)
+        self._held.pop(tid, None)
         self._inside.discard(tid)
         self._fresh.discard(tid)
 
@@ -173,15 +173,11 @@ class Tracer:
         delay: int = self._delay - self._jitter + (2 * self._jitter * (drawn & 0xFFFFFFFF) >> 32)
         tell(self._hits, pid, call.name, (self._error, delay), self._filter.detail(tid, pid, call, arguments))
         if delay > 0:
-            self._hold(tid, time.monotonic_ns() + delay)
-            return True
-        return False
-
-    def _hold(self, tid: int, due: int) -> None:
-        self._holds += 1
-        self._held[tid] = self._holds
-        heappush(self._due, (due, self._holds, tid))
-        self._wind()
+            self._holds += 1
+            self._held[tid] = self._holds
+            heappush(self._due, (time.monotonic_ns() + delay, self._holds, tid))
+            self._wind()
+        return delay > 0
 
     def _wind(self) -> None:
         left = (self._due[0][0] - time.monotonic_ns()) / 1e9 if self._due else _TICK
@@ -210,8 +206,8 @@ class Tracer:
 
     def _hear(self, said: bytes) -> None:
         *lines, self._said = (self._said + said).split(b"\n")
-        for line in lines:
-            self._seize_all(json.loads(line))
+        for pids in map(json.loads, lines):
+            self._seize_all(pids)
 
     def _announce(self) -> None:
         if not self._ready and (not self._fresh or time.monotonic() - self._begun > _PATIENCE):
@@ -262,13 +258,16 @@ class Tracer:
         if status & 0xFF != 0x7F:
             return {tid}
         if status == ptrace.SYSCALL_STOP:
-            ptrace.resume(tid)  # until the stop that was asked for, where a call can be mended
-            return set()
-        former = ptrace.message(tid) if event == ptrace.EVENT_EXEC else tid
-        if event in (0, ptrace.EVENT_STOP):
+            ptrace.look(tid)
+            if ptrace.info[0] & 0xFF != ptrace.ENTRY and ptrace.interrupt(tid):
+                ptrace.resume(tid)  # any stop takes the place of one that was asked for; only there
+                return set()  # can a call be mended
+            event = ptrace.EVENT_STOP
+        elif event in (0, ptrace.EVENT_STOP):
             ptrace.mend(tid, self._patient)
+        both = {tid, ptrace.message(tid)} if event == ptrace.EVENT_EXEC else {tid}
         ptrace.detach(tid, 0 if event else number)
-        return {tid, former}
+        return both
 
 
 def _settle(parent: int) -> None:
@@ -279,8 +278,8 @@ def _settle(parent: int) -> None:
     prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
     try:
         os.setpriority(os.PRIO_PROCESS, 0, -10)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("-900")
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as adjust:
+            adjust.write("-900")
     except OSError:
         pass  # without CAP_SYS_NICE or CAP_SYS_RESOURCE: slower, less safe, still right
 
