@@ -163,7 +163,8 @@ def test_postgresql_cannot_read_a_block_and_loses_nothing(here: Stage, cluster: 
     server.script.write_text("SELECT count(*) FROM t;\n", "ascii")
     bench = server.pgbench("-T3")
     assert here.call(*bench).returncode == 0
-    fields = ("syscalls=[files.read]", "errno=EIO", f"path={server.folder}/data/base", "probability=20%")
+    file = server.psql("SELECT pg_relation_filepath('t')").stdout.strip()
+    fields = ("syscalls=[files.read]", "errno=EIO", f"path={server.folder}/data/{file}", "probability=20%")
     with here.inject("syscall.error", *fields, target=server.pid, seconds=2 * SECONDS) as run:
         done = here.call(*bench)
         assert done.returncode == 2
