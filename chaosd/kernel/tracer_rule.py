@@ -1,13 +1,15 @@
-"""Which of the matched calls get the fault, as probes/include/number.h decides it, and the counts of both.
+"""Which of the matched calls get the fault, as probes/include/number.h decides it; the counts of both.
 
 Part of the tracer's process: needs the standard library alone.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import struct
 from mmap import PAGESIZE, mmap
-from time import CLOCK_BOOTTIME, clock_gettime_ns
+from time import CLOCK_BOOTTIME, clock_gettime, clock_gettime_ns
 
 COUNTERS = ("matched", "injected", "probability", "turn", "budget", "lease")
 """The names of the unsigned 64-bit numbers at the beginning of the shared page, in order."""
@@ -80,6 +82,18 @@ class Rule:
             at = len(COUNTERS) + 2 * slot
             self._counts[at] = tgid
             self._counts[at + 1] += 1
+
+
+def tell(pipe: int, pid: int, call: str, what: tuple[int, int], detail: str) -> None:
+    """Write of a hit into a pipe, if there is room: the errno and the delay in ns, and to what."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            comm = file.read().rstrip("\n")
+        error, delay = what
+        line = json.dumps((clock_gettime(CLOCK_BOOTTIME), pid, comm, call, error, delay / 1e9, detail[:500]))
+        os.write(pipe, line.encode() + b"\n")  # below PIPE_BUF: it is written whole, or not at all
+    except OSError:
+        pass  # no room, or the process has just been killed
 
 
 def read(page: mmap) -> tuple[dict[str, int], dict[int, int]]:

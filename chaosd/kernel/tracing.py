@@ -1,7 +1,7 @@
 """System calls made to fail or to wait by ptrace, on any kernel.
 
 A process of ours (``tracer_process``) holds each system call of the target at its entry and at its exit,
-which costs the target some 10 us a call, whether it is meant or not. The kernel owns the undo: what a
+which costs the target 10 us a call and more, whether it is meant or not. The kernel owns the undo: what a
 dead tracer has traced, it detaches.
 """
 
@@ -19,9 +19,11 @@ import msgspec
 
 from chaosd.errors import ChaosdError, TargetLostError
 from chaosd.kernel import arguments, bpf, match, ptrace, syscalls
+from chaosd.kernel.capability import Verdict, capability
+from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.edit import MARK, Edit, Evidence, Hit, Undo
 from chaosd.kernel.match import Rule
-from chaosd.kernel.process import descendants, stat_fields
+from chaosd.kernel.process import ProcessRef, descendants, stat_fields
 from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
 from chaosd.kernel.tracer_child import Child, tracers
@@ -225,3 +227,49 @@ def _send(pid: int, number: int) -> None:
             signal.pidfd_send_signal(fd, number)
         finally:
             os.close(fd)
+
+
+@capability("ptrace")
+def PTRACE() -> Verdict:  # noqa: N802  # a capability is a constant
+    """Whether system calls can be decided by ptrace: not lasting, for Yama's ptrace_scope may be raised."""
+    waits, tell = os.pipe()
+    canary = os.fork()
+    if canary == 0:
+        _sing(waits)
+    before = bpf.lease().until
+    try:
+        trace = _of_canary(canary)
+        try:
+            trace.apply()
+            bpf.renew(time.clock_gettime(time.CLOCK_BOOTTIME) + 2)
+            os.write(tell, b"x")
+            answer = os.waitstatus_to_exitcode(os.waitpid(canary, 0)[1])
+        finally:
+            trace.revert()
+    except ChaosdError as error:
+        os.kill(canary, signal.SIGKILL)
+        os.waitpid(canary, 0)
+        return Verdict(ok=False, reason=error.message, mend=error.hint)
+    finally:
+        bpf.renew(before)
+        os.close(waits)
+        os.close(tell)
+    if answer != errno.EXFULL:
+        return Verdict(ok=False, reason=f"a call that had to fail with EXFULL got {os.strerror(answer)}")
+    return Verdict(ok=True)
+
+
+def _sing(waits: int) -> None:
+    answer = 0
+    try:
+        os.read(waits, 1)
+        os.sched_yield()
+    except OSError as error:
+        answer = error.errno or 1
+    finally:
+        os._exit(answer)
+
+
+def _of_canary(pid: int) -> Trace:
+    members = Members(CgroupRef("/", 0), entire=False, processes=(ProcessRef.of(pid),))
+    return Trace("000000", 63, members, Calls(("sched_yield",)), Rule(0), errno.EXFULL)
