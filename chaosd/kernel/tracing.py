@@ -1,7 +1,7 @@
 """System calls made to fail or to wait by ptrace, on any kernel.
 
 A process of ours (``tracer_process``) holds each system call of the target at its entry and at its exit,
-which costs the target some 10 us a call, whether it is meant or not. The kernel owns the undo: what a
+which costs the target 10 us a call and more, whether it is meant or not. The kernel owns the undo: what a
 dead tracer has traced, it detaches.
 """
 
