@@ -42,9 +42,12 @@ def read(path: str) -> Source:
         fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for a FIFO's writer
     except OSError as error:
         raise ChaosdError(f"{place}: {error.strerror}", hint="source: the probe's C file") from None
-    with open(fd, "rb") as file:
+    try:
         _check(place, os.fstat(fd))
-        raw = file.read(_LARGEST + 1)
+        with open(fd, "rb", closefd=False) as file:
+            raw = file.read(_LARGEST + 1)
+    finally:
+        os.close(fd)
     if len(raw) > _LARGEST:
         raise ChaosdError(
             f"{place} is larger than {_LARGEST // 1024} KiB", hint="a probe is a few lines of C"

@@ -39,7 +39,8 @@ _TYPES = {
     "lsm": _LSM,
 }
 _ERROR = re.compile(r"^(\S.*?:\d+):\d+: (?:fatal )?error: (.*)$", re.MULTILINE)
-_NOISE = re.compile(r"^(processed \d+ insns|bpf: Failed|HINT:|\s*$)")
+# The verifier's log tells every instruction, and its reason last.
+_NOISE = re.compile(r"^(processed \d+ insns|bpf: Failed|HINT:|; |from \d+ to |\d+: |\s*$)")
 
 
 class Refusal(Exception):  # noqa: N818  # it is an answer
