@@ -50,7 +50,8 @@ class Problems:
 def near(word: str, known: Iterable[str]) -> str:
     """A hint for a word that is not known: the nearest one, or all of them."""
     words = sorted(known)
-    close = difflib.get_close_matches(word, words, 1)
+    close = difflib.get_close_matches(word, words, 3)
+    close.sort(key=lambda known: abs(len(known) - len(word)))
     return f"did you mean {close[0]}?" if close else f"one of {', '.join(words)}"
 
 

@@ -17,7 +17,10 @@ from msgspec.structs import replace
 from chaosd.cli.library import describe
 from chaosd.document import scalar
 from chaosd.faults._network import NetworkFault
+from chaosd.faults._syscall import SyscallFault
 from chaosd.faults.base import Fault, registry
+from chaosd.kernel.hooks import SECURITY_HOOKS
+from chaosd.kernel.syscalls import GROUPS
 from chaosd.scenario import library, load, single
 from chaosd.units import Percent
 
@@ -48,6 +51,11 @@ EXAMPLES = {
     "network.refuse": "ports=[5432] percent=10%",
     "probe.custom": "source=/etc/chaosd/probes/open_fails.c every=3",
     "process.kill": "signal=SIGTERM",
+    "process.exec_fail": "path=/usr/bin/convert",
+    "fd.exhaust": "after=100",
+    "memory.alloc_fail": "probability=10%",
+    "syscall.delay": "syscalls=[fsync,fdatasync] delay=200ms jitter=50ms",
+    "syscall.error": "syscalls=[files.write] errno=ENOSPC path=/var/lib/app",
 }
 """Fields worth showing; a fault that is not here is shown with what it cannot do without."""
 
@@ -125,6 +133,75 @@ is, and what would mend the others.
 {shared}"""
 
 
+CALLS = """\
+## Which calls are hit
+
+Faults on system calls take these fields, in any mix; what is left out lets every call through.
+
+{table}
+
+- **Calls and groups.** `syscalls` takes names of section 2 of the manual, as `strace` shows them, and the
+  groups below.
+- **How many.** Calls that pass the other fields are numbered from 0 over all processes and threads of the
+  target. `after`, `first` and `every` choose by that number, then `probability` by a draw from the run's seed
+  and the number, then `budget`. So the same seed fails the same numbers again, by every mechanism, and
+  `budget` is kept to the call.
+- **Paths** are absolute, as the target itself sees them (in a container, inside of it). A file or folder
+  for itself and everything below; in a pattern `*` and `?` stay within a component, and `**` does not.
+- **Sockets.** `ports` and `cidrs` are about the far end; of sockets that are bound, listen or accept, their
+  own. Sockets of other families than IP have neither and are passed over.
+- **Where it is met** is chosen for each call, best first; `chaosd plan` shows it. If turns or a budget are
+  asked for and one call can only be met by tracing, tracing does all of them, for one counter must do.
+
+{covered}
+
+A call that is waiting already when the fault begins (`accept`, `read` of a pipe) is not met; the next one is.
+Chaosd itself with its helpers, and what an operator started it from, is exempt in the kernel.
+
+| group | its calls |
+| --- | --- |
+{groups}
+
+Security modules are asked about: {security}.
+"""
+
+COVERED = (
+    ("calls", "all", "see below", "socket, bind, connect; sends of datagrams to an address", "all"),
+    ("`path`", "of descriptors", "of files, not of `kill`, `fork`, `brk`", "no", "of descriptors and names"),
+    ("an open that fails", "has done nothing", "has made the file, if it was to", "-", "has done nothing"),
+    ("threads, and children made later", "yes", "yes", "yes", "yes"),
+    ("processes that join the cgroup later", "yes", "yes", "yes", "no"),
+    ("the whole `host`", "yes", "yes", "yes", "no"),
+    ("32-bit programs", "yes, but for `socketcall(2)`", "yes, but for `socketcall(2)`", "yes", "yes"),
+    ("what io_uring does", "no: it makes no call", "yes", "yes, of these", "no"),
+    ("what the vDSO answers, such as `clock_gettime`", "no", "no", "no", "no"),
+    (
+        "slows the target",
+        "at the chosen calls",
+        "at the chosen calls",
+        "at the chosen calls",
+        "at every call",
+    ),
+)
+"""What each mechanism for system calls meets."""
+
+
+def _calls_section() -> str:
+    table = _fields(describe(SyscallFault)["fields"], _of_calls())
+    groups = "\n".join(f"| `{name}` | {', '.join(calls)} |" for name, calls in GROUPS.items())
+    covered = _table(("", "override", "security", "cgroup", "ptrace"), COVERED)
+    security = ", ".join(sorted(_asked()))
+    return CALLS.format(table=table, groups=groups, covered=covered, security=security)
+
+
+def _of_calls() -> list[str]:
+    return [name for name in SyscallFault.__annotations__ if name != "mechanisms"]
+
+
+def _asked() -> set[str]:
+    return {call for _, calls in SECURITY_HOOKS for call in calls}
+
+
 def pages() -> dict[str, str]:
     """The text of every page by file name."""
     found = {f"{name}.md": page(kind) for name, kind in registry().items()}
@@ -134,7 +211,7 @@ def pages() -> dict[str, str]:
     ]
     filters = _fields(describe(NetworkFault)["fields"], [*SHARED])
     table = _table(("fault", "what it does", "mechanisms, best first"), rows)
-    found["README.md"] = INDEX.format(table=table) + FILTERS.format(table=filters)
+    found["README.md"] = INDEX.format(table=table) + FILTERS.format(table=filters) + "\n" + _calls_section()
     return found
 
 
@@ -213,6 +290,11 @@ def _fields(fields: dict[str, Any], names: list[str]) -> str:
 
 
 def _shared(kind: type[Fault]) -> str:
+    if issubclass(kind, SyscallFault):
+        return (
+            "\nAnd these, explained under [which calls are hit](README.md#which-calls-are-hit):\n"
+            f"{', '.join(f'`{name}`' for name in _of_calls())}.\n"
+        )
     if not issubclass(kind, NetworkFault):
         return ""
     fields = dict(word.split("=", 1) for word in example(kind).split())

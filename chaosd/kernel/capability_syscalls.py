@@ -33,6 +33,7 @@ def canary(call: Callable[[], int]) -> Iterator[tuple[ProcessRef, Callable[[], i
     answer, said = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(told)  # so that it does not outlive us
         os.read(go, 1)
         os.write(said, call().to_bytes(2, "little"))
         os._exit(0)

@@ -32,7 +32,7 @@ ASYNCHRONOUS, BY_CGROUP = 2, 3
 """In place of 1 for a 32-bit caller: the number is a hook's (call.h) or a program's (cgroup.bpf.c)."""
 
 _READ, _WRITE = GROUPS["files.read"], GROUPS["files.write"]
-_SECURITY: tuple[tuple[str, tuple[str, ...]], ...] = (
+SECURITY_HOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("file_open", GROUPS["files.open"]),
     ("file_permission", (*_READ, "sendfile", "splice", "copy_file_range", "getdents", "getdents64")),
     ("file_permission", (*_WRITE, "fallocate")),
@@ -125,7 +125,7 @@ def places(call: str) -> dict[int, str]:
     """The security hooks that a call passes here, by their bit."""
     found = {
         bit: f"security_{hook}"
-        for bit, (hook, calls) in enumerate(_SECURITY, 1)
+        for bit, (hook, calls) in enumerate(SECURITY_HOOKS, 1)
         if call in calls and f"security_{hook}" in functions()
     }
     if len(found) > 1 and call == "ftruncate":  # path_truncate before Linux 6.2, file_truncate since
@@ -149,7 +149,7 @@ def name_of(number: int, compat: int) -> str:
     if compat == BY_CGROUP:
         return ("socket", "bind", "connect", "sendmsg")[number]
     if compat == ASYNCHRONOUS:
-        return f"io_uring:{_SECURITY[number - 1][0]}"
+        return f"io_uring:{SECURITY_HOOKS[number - 1][0]}"
     return syscalls.name(number, compat=bool(compat))
 
 

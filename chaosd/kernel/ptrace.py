@@ -16,26 +16,26 @@ SYSCALL_STOP = 0x857F  # the status of a stop by SIGTRAP | 0x80 (PTRACE_O_TRACES
 ENTRY = 1  # PTRACE_SYSCALL_INFO_ENTRY
 EVENT_EXEC, EVENT_STOP = 4, 128
 
-_PEEKUSER, _POKEUSER, _DETACH, _SYSCALL = 3, 6, 17, 24
-_GETEVENTMSG, _SETREGSET, _GET_SYSCALL_INFO = 0x4201, 0x4205, 0x420E
+_PEEKUSER, _POKEUSER, _DETACH, SYSCALL = 3, 6, 17, 24
+_GETEVENTMSG, _SETREGSET, GET_SYSCALL_INFO = 0x4201, 0x4205, 0x420E
 _SEIZE, _INTERRUPT, _LISTEN = 0x4206, 0x4207, 0x4208
 _OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10  # TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC
-_INFO_SIZE = 88  # struct ptrace_syscall_info
+INFO_SIZE = 88  # struct ptrace_syscall_info
 
 # PyDLL keeps the interpreter's lock, which nobody else wants here: a third quicker than CDLL.
 _libc = ctypes.PyDLL(None, use_errno=True)
 call = _libc.ptrace
 call.argtypes, call.restype = (c_long, c_long, c_long, c_long), c_long
-_waitpid = _libc.waitpid
-_waitpid.argtypes, _waitpid.restype = (c_int, c_void_p, c_int), c_int
+waitpid = _libc.waitpid
+waitpid.argtypes, waitpid.restype = (c_int, c_void_p, c_int), c_int
 
-_info = ctypes.create_string_buffer(_INFO_SIZE)
-_INFO_AT = ctypes.addressof(_info)
+_info = ctypes.create_string_buffer(INFO_SIZE)
+INFO_AT = ctypes.addressof(_info)
 info = memoryview(_info).cast("B").cast("Q")
 """What ``look`` has read: op and arch << 32, ip, sp, and at entry the number and six arguments."""
 
 _word = ctypes.create_string_buffer(8)
-_WORD_AT = ctypes.addressof(_word)
+WORD_AT = ctypes.addressof(_word)
 _words = memoryview(_word).cast("B").cast("Q")
 status = memoryview(_word).cast("B").cast("I")
 """``status[0]`` is what the last ``wait`` was told."""
@@ -43,7 +43,7 @@ status = memoryview(_word).cast("B").cast("I")
 
 def wait(flags: int = WALL) -> int:
     """The tid of the next thread that stopped or ended; -1 when a signal came or there is none."""
-    return int(_waitpid(-1, _WORD_AT, flags))
+    return int(waitpid(-1, WORD_AT, flags))
 
 
 def seize(tid: int) -> int:
@@ -58,13 +58,13 @@ def interrupt(tid: int) -> bool:
 
 def look(tid: int) -> None:
     """Read into ``info`` what kind of system call stop this is, and of which call."""
-    if call(_GET_SYSCALL_INFO, tid, _INFO_SIZE, _INFO_AT) <= 0:
+    if call(GET_SYSCALL_INFO, tid, INFO_SIZE, INFO_AT) <= 0:
         info[0] = 0
 
 
 def resume(tid: int, signal: int = 0) -> None:
     """Go on, with a signal if it is for that that it stopped, until the next entry or exit of a call."""
-    call(_SYSCALL, tid, 0, signal)
+    call(SYSCALL, tid, 0, signal)
 
 
 def listen(tid: int) -> None:
@@ -79,7 +79,7 @@ def detach(tid: int, signal: int = 0) -> None:
 
 def message(tid: int) -> int:
     """What belongs to an event: the tid of before at an exec, otherwise that of the child."""
-    call(_GETEVENTMSG, tid, 0, _WORD_AT)
+    call(_GETEVENTMSG, tid, 0, WORD_AT)
     return _words[0]
 
 
@@ -107,9 +107,9 @@ def _fail_x86(tid: int, error: int) -> None:
 def _fail_arm(tid: int, error: int) -> None:
     # The number first: x0 is the first argument until then (arch/arm64/kernel/syscall.c).
     for kind, value, size in ((_NT_ARM_SYSCALL, -1, 4), (_NT_PRSTATUS, -error, 8 if info[0] >> 63 else 4)):
-        ctypes.memmove(_INFO_AT + 64, value.to_bytes(8, "little", signed=True), 8)
-        info[9], info[10] = _INFO_AT + 64, size  # a struct iovec
-        call(_SETREGSET, tid, kind, _INFO_AT + 72)
+        ctypes.memmove(INFO_AT + 64, value.to_bytes(8, "little", signed=True), 8)
+        info[9], info[10] = INFO_AT + 64, size  # a struct iovec
+        call(_SETREGSET, tid, kind, INFO_AT + 72)
 
 
 def _mend_x86(tid: int, numbers: frozenset[int]) -> None:

@@ -23,7 +23,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "files.open": ("open", "openat", "openat2", "creat"),
     "files.read": ("read", "pread64", "readv", "preadv", "preadv2"),
     "files.write": ("write", "pwrite64", "writev", "pwritev", "pwritev2"),
-    "files.sync": ("fsync", "fdatasync", "sync_file_range", "syncfs", "msync"),
+    "files.sync": ("fsync", "fdatasync", "sync_file_range", "syncfs"),
     "files.stat": ("stat", "lstat", "fstat", "newfstatat", "statx"),
     "files.remove": ("unlink", "unlinkat", "rmdir"),
     "files.rename": ("rename", "renameat", "renameat2"),

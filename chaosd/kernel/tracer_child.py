@@ -19,7 +19,7 @@ from chaosd.kernel.edit import MARK
 _START_WITHIN = 10.0
 _HEED_WITHIN = 1.5
 _ROOT = str(Path(__file__).resolve().parents[2])
-_BEGIN = "import sys; sys.path.append(sys.argv[1]); from chaosd.kernel.tracer_process import main; main()"
+_BEGIN = "import sys; sys.path.append(sys.argv[1]); from chaosd.kernel.tracer_start import main; main()"
 """Run as a module of the package it is compiled once, which as a script it would be at each start."""
 
 

@@ -1,9 +1,8 @@
 """The tracer's own process: holds every system call of a target at its entry, and lets most of them go.
 
-It needs the standard library and its neighbors here alone (``ptrace``, ``tracer_filter``,
-``tracer_rule``), so that it starts in some 30 ms under ``python -I -S``. Standard input brings
-what to do, then further processes, line by line, and ends when the engine ends; standard output says
-when all threads are held. A shared page takes the counters, a pipe some of the hits.
+Standard input brings processes to trace, line by line, and ends when the engine ends; standard output
+says when all threads are held. A shared page takes the counters, a pipe some of the hits. It needs the
+standard library alone, see ``tracer_start``.
 
 The kernel owns the undo: a tracer that dies in whatever way is detached by it (kernel/ptrace.c,
 exit_ptrace), and held threads go on.
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import gc
 import json
 import os
 import signal
@@ -29,13 +27,13 @@ from chaosd.kernel.tracer_rule import Rule, tell
 _TICK = 0.05  # seconds between two looks at the lease and at standard input
 _AGAIN = 0.001  # until the alarm is repeated, should it fall between looking for it and waiting
 _PATIENCE = 1.0  # seconds for threads that do not stop, as in vfork or in state D
-_STOPS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_TELL = 50  # hits that are told of in a tick; each takes as long as a call
 _IN_SOCKETCALL = 0x10000  # arguments.numbered
-_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 
 
 class Refused(Exception):  # noqa: N818 - it is said, and ends this process
-    """A process cannot be traced; the words are for the engine."""
+    """A process cannot be traced: its pid, its tracer, the errno."""
 
 
 class Tracer:
@@ -66,7 +64,7 @@ class Tracer:
         self._inside: set[int] = set()  # between entry and exit of a call, as far as is certain
         self._held: dict[int, int] = {}  # tid -> the number of its hold
         self._due: list[tuple[int, int, int]] = []  # when, the number, tid
-        self._holds = 0
+        self._holds = self._told = 0
         self._over = self._rung = self._ready = False
         self._begun = 0.0  # when processes were last named
         self._said = b""
@@ -99,26 +97,28 @@ class Tracer:
         self._over = True
 
     def _trace(self) -> None:
-        # Every call of the target comes through here twice: no allocation, and few names.
-        wait, status, look, info, resume = ptrace.wait, ptrace.status, ptrace.look, ptrace.info, ptrace.resume
-        stop, inside, wanted = ptrace.SYSCALL_STOP, self._inside, self._wanted
+        # Every call of the target comes through here twice: prebound, nothing allocated, nothing called
+        # that is written in Python.
+        wait, call, status, info = ptrace.waitpid, ptrace.call, ptrace.status, ptrace.info
+        status_at, size, info_at = ptrace.WORD_AT, ptrace.INFO_SIZE, ptrace.INFO_AT
+        entry, stop, look, resume = ptrace.ENTRY, ptrace.SYSCALL_STOP, ptrace.GET_SYSCALL_INFO, ptrace.SYSCALL
+        inside, wanted = self._inside, self._wanted
         while not self._over:
-            tid = wait()
+            tid = wait(-1, status_at, ptrace.WALL)
             if tid < 0:
                 self._idle()
             elif status[0] != stop:
                 self._other(tid, status[0])
             elif tid in inside:
                 inside.remove(tid)
-                resume(tid)
+                call(resume, tid, 0, 0)
+            elif call(look, tid, size, info_at) > 0 and info[0] & 0xFF == entry:
+                inside.add(tid)
+                calls = wanted.get(info[0])
+                if not calls or info[3] not in calls or not self._strikes(tid, calls):
+                    call(resume, tid, 0, 0)
             else:
-                look(tid)
-                if info[0] & 0xFF == ptrace.ENTRY:
-                    inside.add(tid)
-                    calls = wanted.get(info[0])
-                    if calls and info[3] in calls and self._strikes(tid, calls):
-                        continue
-                resume(tid)
+                call(resume, tid, 0, 0)
             if self._rung:
                 self._tick()
 
@@ -150,8 +150,8 @@ class Tracer:
         ptrace.resume(tid, 0 if event else number)
 
     def _forget(self, tid: int) -> None:
-        for known in (self._threads, self._held):
-            known.pop(tid, None)
+        self._threads.pop(tid, None)
+        self._held.pop(tid, None)
         self._inside.discard(tid)
         self._fresh.discard(tid)
 
@@ -171,24 +171,23 @@ class Tracer:
         if self._error:
             ptrace.fail(tid, self._error)
         delay: int = self._delay - self._jitter + (2 * self._jitter * (drawn & 0xFFFFFFFF) >> 32)
-        tell(self._hits, pid, call.name, (self._error, delay), self._filter.detail(tid, pid, call, arguments))
+        self._told += 1
+        if self._told <= _TELL:
+            detail = self._filter.detail(tid, pid, call, arguments)
+            tell(self._hits, pid, call.name, (self._error, delay), detail)
         if delay > 0:
-            self._hold(tid, time.monotonic_ns() + delay)
-            return True
-        return False
-
-    def _hold(self, tid: int, due: int) -> None:
-        self._holds += 1
-        self._held[tid] = self._holds
-        heappush(self._due, (due, self._holds, tid))
-        self._wind()
+            self._holds += 1
+            self._held[tid] = self._holds
+            heappush(self._due, (time.monotonic_ns() + delay, self._holds, tid))
+            self._wind()
+        return delay > 0
 
     def _wind(self) -> None:
         left = (self._due[0][0] - time.monotonic_ns()) / 1e9 if self._due else _TICK
         signal.setitimer(signal.ITIMER_REAL, min(max(left, 1e-6), _TICK), _AGAIN if self._due else _TICK)
 
     def _tick(self) -> None:
-        self._rung = False
+        self._rung, self._told = False, 0
         now = time.monotonic_ns() if self._rule.leased() else None
         while self._due and (now is None or self._due[0][0] <= now):
             _, number, tid = heappop(self._due)
@@ -210,8 +209,8 @@ class Tracer:
 
     def _hear(self, said: bytes) -> None:
         *lines, self._said = (self._said + said).split(b"\n")
-        for line in lines:
-            self._seize_all(json.loads(line))
+        for pids in map(json.loads, lines):
+            self._seize_all(pids)
 
     def _announce(self) -> None:
         if not self._ready and (not self._fresh or time.monotonic() - self._begun > _PATIENCE):
@@ -262,41 +261,13 @@ class Tracer:
         if status & 0xFF != 0x7F:
             return {tid}
         if status == ptrace.SYSCALL_STOP:
-            ptrace.resume(tid)  # until the stop that was asked for, where a call can be mended
-            return set()
-        former = ptrace.message(tid) if event == ptrace.EVENT_EXEC else tid
-        if event in (0, ptrace.EVENT_STOP):
+            ptrace.look(tid)
+            if ptrace.info[0] & 0xFF != ptrace.ENTRY and ptrace.interrupt(tid):
+                ptrace.resume(tid)  # any stop takes the place of one that was asked for; only there
+                return set()  # can a call be mended
+            event = ptrace.EVENT_STOP
+        elif event in (0, ptrace.EVENT_STOP):
             ptrace.mend(tid, self._patient)
+        both = {tid, ptrace.message(tid)} if event == ptrace.EVENT_EXEC else {tid}
         ptrace.detach(tid, 0 if event else number)
-        return {tid, former}
-
-
-def _settle(parent: int) -> None:
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the line above
-        raise SystemExit("the parent has ended")
-    prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("-900")
-    except OSError:
-        pass  # without CAP_SYS_NICE or CAP_SYS_RESOURCE: slower, less safe, still right
-
-
-def main() -> None:
-    """Read one line of settings, then trace."""
-    said = b""
-    while b"\n" not in said:
-        if not (part := os.read(0, 1 << 16)):
-            return
-        said += part
-    line, _, said = said.partition(b"\n")
-    settings = json.loads(line)
-    _settle(settings["parent"])
-    gc.disable()  # there are no cycles; a collection would only come late
-    try:
-        Tracer(settings).run(said)
-    except Refused as refused:
-        raise SystemExit(f"refused {refused}") from None
+        return both

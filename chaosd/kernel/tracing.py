@@ -1,7 +1,7 @@
 """System calls made to fail or to wait by ptrace, on any kernel.
 
 A process of ours (``tracer_process``) holds each system call of the target at its entry and at its exit,
-which costs the target some 10 us a call, whether it is meant or not. The kernel owns the undo: what a
+which costs the target 10 us a call and more, whether it is meant or not. The kernel owns the undo: what a
 dead tracer has traced, it detaches.
 """
 
@@ -63,8 +63,13 @@ class Trace(Edit, frozen=True, tag="process.trace"):
 
     @property
     def slot(self) -> str:
-        """Its own name; that a thread has one tracer at most is the kernel's concern."""
-        return f"process.trace:{self.run}:{self.index}"
+        """The one tracer that its first process can have."""
+        first = next(iter(self.members.processes), None)
+        return (
+            f"process:{first.pid}.{first.start_time}:tracer"
+            if first
+            else f"{self.members.attach.path}:tracer"
+        )
 
     def describe(self) -> str:
         """One line: whose calls, and what becomes of them."""

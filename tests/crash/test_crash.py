@@ -42,6 +42,8 @@ faults:
   - cpu.pin: {{cpus: [0], target: "pid:{b}"}}
   - memory.limit: {{size: 512MiB, target: "pid:{c}"}}
   - pids.limit: {{limit: 50, target: "pid:{d}"}}
+  - syscall.error: {{syscalls: [openat], errno: EIO, path: /nowhere, target: "pid:{c}"}}
+  - syscall.delay: {{syscalls: [fsync], delay: 5ms, target: "pid:{d}"}}
   - process.pause: {{target: "pid:{e}"}}
 """
 

@@ -10,11 +10,13 @@ import world
 
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import bpf
-from chaosd.kernel.edit import Edit, Evidence
+from chaosd.kernel.edit import Edit, Evidence, Hit
 from chaosd.kernel.gate import Gate
 from chaosd.kernel.injection import Injection as Calls
 from chaosd.kernel.netns import DeviceRef, NetnsRef
 from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.tracing import Trace
+from chaosd.plan import add_up
 from chaosd.targets.model import Target
 
 RUN = "ab12cd"
@@ -28,11 +30,13 @@ class Injection:
 
     @property
     def evidence(self) -> Evidence:
-        """What the gate, or the programs on calls, counted."""
-        counting = next(edit for edit in self.edits if isinstance(edit, (Gate, Calls)))
-        found = counting.evidence()
-        assert found is not None
-        return found
+        """What the edits counted, those that only lose packets on the way left out."""
+        counting = [edit for edit in self.edits if isinstance(edit, (Gate, Calls, Trace))]
+        return add_up([found for edit in counting if (found := edit.evidence()) is not None])
+
+    def hits(self) -> list[Hit]:
+        """Single events since this was last asked for."""
+        return [hit for edit in self.edits for hit in edit.hits()]
 
 
 def lease(seconds: float) -> None:

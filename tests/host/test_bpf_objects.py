@@ -22,10 +22,10 @@ PROBES = sorted(path.stem for path in (Path(bpf.__file__).parent.parent / "_prob
 
 
 def test_there_are_probes() -> None:
-    assert {"gate", "connect", "tag", "relay_return"} <= set(PROBES)
+    assert {"gate", "cgroup", "override", "security", "tag", "relay_return"} <= set(PROBES)
 
 
-@pytest.mark.parametrize("name", ["gate", "connect", "tag", "relay_return"])
+@pytest.mark.parametrize("name", ["gate", "cgroup", "tag", "relay_return"])
 def test_a_probe_loads_under_names_of_ours(name: str) -> None:
     world.need(GATE, CONNECT, TAGGING)
     probe = bpf.Object(name)
@@ -49,7 +49,7 @@ def test_a_probe_that_is_not_built_says_how_to_build_it() -> None:
 def test_a_program_that_the_kernel_refuses_says_why() -> None:
     """The wrong attach type for a program is a refusal that the kernel makes."""
     world.need(CONNECT)
-    probe = bpf.Object("connect")
+    probe = bpf.Object("cgroup")
     with pytest.raises(UnsupportedError, match=r"link to .*: "):
         links.link_cgroup(probe.program("chaosd_connect4"), str(world.cgroup_root()), "sock_create")
     probe.close()

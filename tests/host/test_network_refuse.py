@@ -93,7 +93,7 @@ def test_the_target_gets_the_error_and_its_neighbor_does_not(
         assert ask(two.target, address, PORT, 5) == [error] * 5
         assert ask(two.target, address, OTHER, 5) == ["ok"] * 5
         assert ask(two.neighbor, address, PORT, 5) == ["ok"] * 5
-        assert (run.evidence.matched, run.evidence.injected, run.evidence.unit) == (5, 5, "connections")
+        assert (run.evidence.matched, run.evidence.injected, run.evidence.unit) == (5, 5, "calls")
     assert ask(two.target, address, PORT) == ["ok"]
 
 

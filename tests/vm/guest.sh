@@ -7,6 +7,7 @@ set -euo pipefail
 results=$1
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export CHAOSD_GUEST=1 # for tests that hit a whole host
 
 # Files of the host come by 9p, where each open is a round trip through an emulated device. What
 # Python reads all the time lies on a disk (image.py) and is laid over the same paths.

@@ -1,0 +1,130 @@
+"""What the tracer is told, and how it decides: pure parts, without a process."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from chaosd.kernel import arguments
+from chaosd.kernel.match import Filters
+from chaosd.kernel.syscalls import Calls, names
+from chaosd.kernel.tracer_child import _BEGIN, _ROOT
+from chaosd.kernel.tracer_rule import COUNTERS, Rule, mix, read
+
+
+def test_the_draw_is_splitmix64() -> None:
+    # the first outputs for the seeds 0 and 1234567, as the authors' splitmix64.c gives them
+    assert mix(0) == 0xE220A8397B1DCDAF
+    assert mix(1234567) == 6457827717110365317
+
+
+def _decided(leased: bool, calls: int, **rule: int) -> tuple[list[bool], dict[str, int], dict[int, int]]:
+    lease, page = mmap.mmap(-1, mmap.PAGESIZE), mmap.mmap(-1, mmap.PAGESIZE)
+    deadline = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 60 * 10**9
+    lease[:8] = struct.pack("=Q", deadline if leased else 0)
+    plain = {"seed": 5, "budget": 0, "worsen": 1 << 32, "after": 0, "first": 0, "every": 1} | rule
+    decides = Rule(plain, page, lease)
+    return [decides.strikes(77) is not None for _ in range(calls)], *read(page)
+
+
+@pytest.mark.parametrize(
+    ("rule", "hit", "skipped"),
+    [
+        ({}, 100, {}),
+        ({"worsen": 0}, 0, {"probability": 100}),
+        ({"after": 90}, 10, {"turn": 90}),
+        ({"after": 10, "first": 20, "every": 5}, 4, {"turn": 96}),
+        ({"every": 10, "budget": 3}, 3, {"turn": 90, "budget": 7}),
+    ],
+)
+def test_every_matched_call_is_counted_once_more_by_its_reason(
+    rule: dict[str, int], hit: int, skipped: dict[str, int]
+) -> None:
+    said, counts, processes = _decided(True, 100, **rule)
+    assert sum(said) == counts.pop("injected") == hit
+    assert counts.pop("matched") == 100
+    assert {why: n for why, n in counts.items() if n} == skipped
+    assert processes == ({77: hit} if hit else {})
+
+
+def test_without_a_lease_nothing_is_hit_nor_numbered() -> None:
+    said, counts, _ = _decided(False, 10)
+    assert not any(said)
+    assert counts == dict.fromkeys(COUNTERS, 0) | {"matched": 10, "lease": 10}
+
+
+@pytest.mark.parametrize(
+    ("path", "meant", "others"),
+    [
+        ("/data", ["/data", "/data/a", "/data/a/b"], ["/database", "/", "/a/data"]),
+        ("/data/", ["/data", "/data/a"], ["/data2"]),
+        ("/", ["/", "/a", "/a/b"], []),
+        ("/d/*.db", ["/d/a.db", "/d/.db"], ["/d/a/b.db", "/d/a.db-wal", "/d/adb"]),
+        ("/d/**.db", ["/d/a.db", "/d/a/b.db"], ["/e/a.db"]),
+        ("/d/?", ["/d/a"], ["/d/", "/d/ab", "/d//"]),
+        ("/a.b(c)", ["/a.b(c)"], ["/aXb(c)"]),
+    ],
+)
+def test_paths_and_patterns(path: str, meant: list[str], others: list[str]) -> None:
+    expression = re.compile(arguments.expression(path), re.DOTALL)
+    assert [name for name in meant if not expression.fullmatch(name)] == []
+    assert [name for name in others if expression.fullmatch(name)] == []
+
+
+def test_a_call_is_known_once_and_by_the_name_that_some_machine_has() -> None:
+    listed = Counter(name for _, group in arguments._GROUPS for name in group.split())
+    assert [name for name, count in listed.items() if count > 1] == []
+    known = set(names()) | set(arguments._ALSO.values()) | {"recv", "send"}
+    assert {name for name in listed if name not in known} <= {
+        "recv", "send", "_llseek", "fchmodat2", "open", "creat", "stat", "lstat", "access", "readlink",
+        "unlink", "rmdir", "mkdir", "mknod", "chmod", "chown", "lchown", "utime", "utimes", "symlink",
+        "rename", "link", "getdents", "futimesat",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are x86's")
+def test_the_numbers_of_both_kinds_of_callers() -> None:
+    own, compat = arguments.numbered(("fsync", "mmap", "connect")).values()
+    assert own == {74: "fsync", 9: "mmap", 42: "connect"}
+    assert compat == {
+        118: "fsync", 90: "mmap", 192: "mmap2", 362: "connect", 102: "socketcall", 0x10003: "connect"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        (Calls(("read",), "data"), "not absolute"),
+        (Calls(("read", "brk"), "/data"), "brk works on no file"),
+        (Calls(("connect", "open"), sockets=Filters(ports=((1, 2),))), "open works on no socket"),
+    ],
+)
+def test_filters_that_a_call_cannot_have(calls: Calls, words: str) -> None:
+    (said,) = arguments.refused(calls)
+    assert words in said
+    assert arguments.refused(Calls(("read", "openat", "rename"), "/data")) == []
+
+
+def test_the_tracer_needs_the_standard_library_alone() -> None:
+    code = _BEGIN.replace("main()", "print(*sys.modules)")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, _ROOT], capture_output=True, text=True, check=True
+    )
+    loaded = {name for name in done.stdout.split() if name.startswith(("chaosd", "msgspec", "pyroute2"))}
+    assert loaded == {"chaosd", "chaosd.kernel"} | {
+        f"chaosd.kernel.{name}"
+        for name in ("ptrace", "tracer_start", "tracer_process", "tracer_filter", "tracer_rule")
+    }
+
+
+def test_the_errno_of_the_canary_is_one_that_a_status_can_hold() -> None:
+    assert 0 < errno.EXFULL < 128
