@@ -16,8 +16,8 @@ from chaosd.kernel.capability import Verdict, capability
 PYTHON = "/usr/bin/python3"
 """The distribution's own, which alone can import its bcc."""
 
-COMPILE_WITHIN = 240.0
-"""Seconds: bcc needs one or two on a host, and thirty in an emulator."""
+COMPILE_WITHIN = 600.0
+"""Seconds: bcc needs one or two on a host, and minutes in an emulator that is not alone."""
 _ATTACH_WITHIN = 60.0
 _KHEADERS = "/sys/kernel/kheaders.tar.xz"
 

@@ -10,6 +10,7 @@ that its end, by whatever death, ends the probe.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -119,8 +120,7 @@ def _compiled(text: str) -> Any:
 
     with _Heard() as heard:
         try:
-            # -mcpu is not to be had: bcc gives clang the host's own architecture. Warnings are the user's.
-            return Probe(text=text.encode(), cflags=["-Wno-macro-redefined"])
+            return Probe(text=text.encode())
         except Exception as error:  # noqa: BLE001  # bcc raises nothing more precise
             said = heard.words()
             found = _ERROR.search(said)
@@ -145,7 +145,7 @@ def _loaded(probe: Any) -> Iterator[tuple[str, Any]]:
             try:
                 yield name, probe.load_func(name.encode(), _TYPES[way])
             except Exception as error:  # noqa: BLE001  # bcc raises nothing more precise
-                raise Refusal(f"the kernel refused {name}: {_last(heard.words()) or error}", "") from None
+                raise Refusal(f"the kernel refused {name}: {_reason(heard, error)}", "") from None
 
 
 def _way(name: str) -> str:
@@ -169,7 +169,13 @@ def _attach(probe: Any, name: str) -> None:
             else:
                 getattr(probe, f"attach_{way}")(**given)
         except Exception as error:  # noqa: BLE001  # bcc raises nothing more precise
-            raise Refusal(f"{name} cannot be attached: {_last(heard.words()) or error}", "") from None
+            raise Refusal(f"{name} cannot be attached: {_reason(heard, error)}", "") from None
+
+
+def _reason(heard: _Heard, error: Exception) -> str:
+    # bcc makes of each EPERM that one has to be root.
+    number = ctypes.get_errno()
+    return _last(heard.words()) or (os.strerror(number) if number == errno.EPERM else str(error))
 
 
 def _last(said: str) -> str:
