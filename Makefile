@@ -11,7 +11,7 @@ help:
 	@echo "make test-vm   host and crash tests on Debian's 6.1 and 6.12 kernels and one with override"
 	@echo "make check     formatting, linters, types, unit tests"
 	@echo "make bench     figures: what an injection costs"
-	@echo "make probes    compile the eBPF programs"
+	@echo "make probes    compile the eBPF programs, and show their size and what verifying them takes"
 	@echo "make clean     remove what was built; the cache outside of the tree stays"
 
 setup:
@@ -43,8 +43,11 @@ check: setup lint
 bench: setup
 	for bench in tests/bench/bench_*.py; do PYTHONPATH=.:tests/host $(PYTHON) $$bench $(ARGS) || exit 1; done
 
+# Which programs this kernel takes is tried as root, with the environment that make setup makes.
 probes:
 	$(MAKE) -C probes
+	@ls -l chaosd/_probes | awk '/\.o$$/ { print $$9 ": " $$5 " bytes" }'
+	@if [ -x $(PYTHON) ] && [ "$$(id -u)" = 0 ]; then $(PYTHON) tools/probe_table.py; fi
 
 clean:
 	$(MAKE) -C probes clean

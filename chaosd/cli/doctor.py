@@ -11,6 +11,7 @@ import click
 from chaosd.cli.output import print_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -50,7 +51,8 @@ def _faults() -> list[dict[str, Any]]:
     for name, fault in registry().items():
         missing = {mechanism.name: mechanism.missing(anew=True) for mechanism in fault.mechanisms}
         usable = [mechanism for mechanism, why in missing.items() if not why]
-        rows.append({"fault": name, "mechanism": usable[0] if usable else None, "missing": missing})
+        chosen = usable if fault.combines else usable[:1]
+        rows.append({"fault": name, "mechanism": " + ".join(chosen) or None, "missing": missing})
     return rows
 
 
@@ -60,6 +62,7 @@ def _print(data: dict[str, Any]) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(f"kernel {data['kernel']}")
     console.print(_table(data["faults"]))
+    _explain(console, data["faults"])
     for whose, title in (("ours", "left over by chaosd"), ("others", "looks like other tools'")):
         for line in data["leftovers"][whose]:
             console.print(f"[yellow]{title}[/]: {line}")
@@ -75,19 +78,27 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("fault", "mechanism", "what is missing for a better one"):
+    for column in ("fault", "mechanism", "missing for a better one"):
         table.add_column(column)
     for row in rows:
         shown = f"[green]{row['mechanism']}[/]" if row["mechanism"] else "[red]none[/]"
-        table.add_row(row["fault"], shown, "\n".join(_better(row)))
+        table.add_row(row["fault"], shown, ", ".join(_better(row)))
     return table
 
 
-def _better(row: dict[str, Any]) -> list[str]:
-    lines = []
-    for name, why in row["missing"].items():
-        if name == row["mechanism"]:
+def _better(row: dict[str, Any]) -> dict[str, str]:
+    """What is missing for the mechanisms before the first that works, and why, by name."""
+    found: dict[str, str] = {}
+    for why in row["missing"].values():
+        if not why:
             break
-        said = "; ".join(why)
-        lines.append(said if said.startswith(name) else f"{name}: {said}")
-    return lines
+        for line in why:
+            name, _, reason = line.partition(": ")
+            found[name] = reason
+    return found
+
+
+def _explain(console: Console, rows: list[dict[str, Any]]) -> None:
+    reasons = {name: reason for row in rows for name, reason in _better(row).items()}
+    for name, reason in sorted(reasons.items()):
+        console.print(f"[yellow]{name}[/]: {reason}")

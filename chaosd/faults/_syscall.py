@@ -34,6 +34,8 @@ LADDER = (
     Mechanism("cgroup", (CONNECT,), "programs on the cgroup, for IPv4 and IPv6 sockets"),
     Mechanism("ptrace", (PTRACE,), "a tracer that stops the target at each of its calls"),
 )
+NOT_OF_SOCKETS = (*LADDER[:2], LADDER[3])
+"""For calls that are about no socket."""
 _HIGHEST = 133  # EHWPOISON, include/uapi/asm-generic/errno.h
 _VDSO = ("clock_gettime", "gettimeofday", "time", "getcpu")
 
@@ -42,6 +44,7 @@ class SyscallFault(Fault, frozen=True, kw_only=True):
     """Which calls of a target are hit; what is left out lets every one through."""
 
     mechanisms: ClassVar[tuple[Mechanism, ...]] = LADDER
+    combines: ClassVar[bool] = True
 
     probability: Annotated[Percent, Meta(description="how likely each is hit")] = Percent(100)
     every: Annotated[int, Meta(description="only every n-th", ge=1)] = 1

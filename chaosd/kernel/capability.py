@@ -86,8 +86,8 @@ class Capability:
             verdicts = [self.attempt(), other.attempt()]
             if any(verdict.ok for verdict in verdicts):
                 return Verdict(ok=True)
-            reason = f"{verdicts[0].reason}; {other.name}: {verdicts[1].reason}"
-            return Verdict(ok=False, reason=reason, mend=f"{verdicts[0].mend}, or {verdicts[1].mend}")
+            reason = ", and ".join(dict.fromkeys(verdict.reason for verdict in verdicts))
+            return Verdict(ok=False, reason=reason, mend=", or ".join(verdict.mend for verdict in verdicts))
 
         return _Either(f"{self.name} or {other.name}", attempt, (self, other))
 

@@ -23,7 +23,7 @@ from chaosd.kernel.tasks import Members
 
 _INDEX = 63
 _PATIENCE = 10
-_TRACING = "a kernel with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_JIT and CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"
+_TRACING = "needs CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_JIT and CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"
 
 
 @contextmanager
@@ -82,7 +82,8 @@ def _attempt(way: Way, name: str, function: str, call: Callable[[], int], mend: 
             edit.renew(time.clock_gettime(time.CLOCK_BOOTTIME) + _PATIENCE)
             met = ask() == errno.EXFULL
         except (ChaosdError, OSError) as error:
-            return Verdict(ok=False, reason=getattr(error, "message", str(error)), mend=mend)
+            said = getattr(error, "message", str(error)).partition(" (")[0].rpartition(": ")[2]
+            return Verdict(ok=False, reason=f"the kernel says {said}", mend=mend)
         finally:
             bpf.renew(before)
             edit.revert()
@@ -91,7 +92,7 @@ def _attempt(way: Way, name: str, function: str, call: Callable[[], int], mend: 
 
 def _at_entry(way: Way, option: str) -> Verdict:
     function = next(iter(hooks.entries("getcpu")), "")
-    return _attempt(way, "getcpu", function, _getcpu, f"a kernel with {option}")
+    return _attempt(way, "getcpu", function, _getcpu, f"needs {option}")
 
 
 @capability("kprobe-override", lasting=True)

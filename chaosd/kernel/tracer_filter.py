@@ -10,7 +10,9 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from ctypes import c_long, c_ulong, c_void_p
+from contextlib import suppress
+from ctypes import c_long, c_ulong, c_void_p, get_errno
+from errno import ENOSYS
 from typing import Any
 
 _PATH_MAX = 4096
@@ -32,7 +34,16 @@ def memory(tid: int, address: int, size: int = _PATH_MAX) -> bytes:
     first = min(size, _PAGE - address % _PAGE)
     _vectors[2:6] = [address, first, address + first, size - first]
     got = _readv(tid, _VECTORS_AT, 1, _VECTORS_AT + 16, 2, 0)
+    if got < 0 and get_errno() == ENOSYS:  # a kernel without CONFIG_CROSS_MEMORY_ATTACH
+        return b"".join(_by_file(tid, address, first, size - first))
     return _buffer.raw[: max(got, 0)]
+
+
+def _by_file(tid: int, address: int, *sizes: int) -> Iterator[bytes]:
+    with suppress(OSError), open(f"/proc/{tid}/mem", "rb", buffering=0) as file:
+        for size in sizes:
+            yield os.pread(file.fileno(), size, address)
+            address += size
 
 
 class Call:

@@ -406,7 +406,7 @@ class Redis:
     def __init__(self, stage: Stage, port: int = 6379) -> None:
         need(REDIS)
         self.stage, self.port = stage, port
-        self.folder = stage.place("redis")
+        self.folder = stage.place(f"redis-{port}")
         words = ("--port", port, "--bind", "*", "--protected-mode", "no", "--dir", self.folder)
         words += ("--save", "", "--logfile", self.folder / "log")
         self.pid = stage.serve((_where("redis-server"), *words), self.folder / "stderr").pid
