@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
@@ -42,7 +43,7 @@ class Child:
             cwd="/",
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         )
-        self._compiled = False
+        self._compiled, self._patience = False, time.monotonic() + COMPILE_WITHIN
         self._tell(json.dumps({"parent": os.getpid(), "text": text, "maps": dict(maps)}))
 
     def _tell(self, line: str) -> None:
@@ -54,6 +55,8 @@ class Child:
     def compiled(self, within: float = 0.0) -> bool:
         """Whether it is compiled and the kernel has taken it (``ChaosdError`` says why it is not)."""
         self._compiled = self._compiled or self._answered(within)
+        if not self._compiled and time.monotonic() > self._patience:
+            raise ChaosdError(f"the probe was not compiled within {COMPILE_WITHIN:.0f} s")
         return self._compiled
 
     def attach(self) -> None:
@@ -62,8 +65,8 @@ class Child:
         Raises:
             ChaosdError: it does not compile, or the kernel refused it.
         """
-        if not self.compiled(COMPILE_WITHIN):
-            raise ChaosdError(f"the probe was not compiled within {COMPILE_WITHIN:.0f} s")
+        while not self.compiled(within=1.0):
+            pass
         self._tell("")
         if not self._answered(_ATTACH_WITHIN):
             raise ChaosdError(f"the probe was not attached within {_ATTACH_WITHIN:.0f} s")
