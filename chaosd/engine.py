@@ -142,8 +142,7 @@ class _Run:
     def _inject(self) -> None:
         self._phase("baseline")
         self._baseline()
-        for edit in self.plan.edits:
-            edit.prepare()
+        self._prepare()
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
@@ -176,6 +175,12 @@ class _Run:
         self._stats("before", since=began)
         if failing := self._failing(since=began):
             raise Ended("refused", f"the steady state does not hold: {failing}")
+
+    def _prepare(self) -> None:
+        for edit in self.plan.edits:
+            edit.prepare()
+        while not all(edit.ready() for edit in self.plan.edits):
+            self._tick()
 
     def _apply(self, edit: Edit) -> None:
         self._renew()

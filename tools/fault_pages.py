@@ -49,6 +49,7 @@ EXAMPLES = {
     "network.partition": "cidrs=[10.0.3.0/24]",
     "network.rate": "rate=1mbit",
     "network.refuse": "ports=[5432] percent=10%",
+    "probe.custom": "source=/etc/chaosd/probes/open_fails.c every=3",
     "process.kill": "signal=SIGTERM",
     "process.exec_fail": "path=/usr/bin/convert",
     "fd.exhaust": "after=100",

@@ -188,6 +188,8 @@ def _type_name(hint: Any) -> str:
         return " | ".join(_type_name(part) for part in inside if part is not type(None))
     if origin is list:
         return f"list of {_type_name(inside[0])}"
+    if origin is dict:
+        return "mapping"
     words = {"str": "text", "int": "number", "bool": "true | false"}
     return getattr(hint, "what", "") or words.get(hint.__name__, hint.__name__)
 

@@ -80,6 +80,14 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
     def prepare(self) -> None:
         """Begin what takes long, changes nothing, and ends with this process; it may be left out."""
 
+    def ready(self) -> bool:
+        """Whether what ``prepare`` began is done; asked again and again while the engine gives its pulse.
+
+        Raises:
+            ChaosdError: it cannot be done, and nothing was changed.
+        """
+        return True
+
     def apply(self) -> None:
         """Do the deed.
 

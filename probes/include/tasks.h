@@ -4,12 +4,7 @@
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
-
-enum {
-	TARGET = 1,
-	EXEMPT, /* chaosd, its helpers, the operator's session; what they start is exempt as well */
-	SPARED, /* the host's first process: what it starts is not */
-};
+#include "roles.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

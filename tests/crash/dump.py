@@ -120,7 +120,12 @@ def helpers() -> dict[str, str]:
             comm = Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
         except OSError:
             continue
-        if "relay_process" in command or "chaosd.cli" in command or comm == "chaosd-watchdog":
+        if (
+            "relay_process" in command
+            or "probe_process" in command
+            or "chaosd.cli" in command
+            or comm == "chaosd-watchdog"
+        ):
             found.append(f"{comm}: {command}")
     return {"chaosd processes": "\n".join(found)}
 

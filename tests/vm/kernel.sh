@@ -19,11 +19,38 @@ real_package() {
     apt-cache depends "$1" 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p' | head -n 1
 }
 
+fetch() {
+    apt-get download -qq -o APT::Sandbox::User=root "$@"
+}
+
 download() {
     local package
     package=$(real_package "$1")
-    [[ -n $package ]] && apt-get download -qq -o APT::Sandbox::User=root "$package"
+    [[ -n $package ]] && fetch "$package"
 }
+
+# The headers that bcc compiles against, beside the kernel: modules are looked for there in the guest, too.
+headers() (
+    local package target=$cache/$name release common work
+    release=$(ls "$target/lib/modules")
+    common=${release%-amd64}-common
+    [[ -e $target/lib/modules/$release/build/include ]] && exit
+    work=$(mktemp -d "$cache/fetch.XXXXXX")
+    # shellcheck disable=SC2064  # expanded now, while it is known
+    trap "rm -rf '$work'" EXIT # of this subshell
+    cd "$work"
+    fetch "linux-headers-$release" "linux-headers-$common" || {
+        echo "tests/vm/kernel.sh: no headers for $release; remove $target to get a newer kernel" >&2
+        exit 0
+    }
+    for package in ./*.deb; do
+        dpkg-deb -x "$package" tree
+    done
+    mkdir -p "$target/usr/src"
+    cp -a tree/usr/src/. "$target/usr/src"
+    ln -sfn "../../../usr/src/linux-headers-$common" "$target/lib/modules/$release/source"
+    ln -sfn "../../../usr/src/linux-headers-$release" "$target/lib/modules/$release/build"
+)
 
 debian() {
     local meta=$1 target=$cache/$name work
@@ -60,7 +87,7 @@ override() {
 }
 
 case $name in
-6.1) debian linux-image-amd64 ;;
+6.1) debian linux-image-amd64 && headers ;;
 6.12) debian linux-image-6.12-amd64 ;;
 override) override ;;
 *)

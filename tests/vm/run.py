@@ -32,6 +32,8 @@ REQUIRE = (
     "cgroup-v2-cpu,cgroup-v2-cpuset,cgroup-v2-memory,cgroup-v2-pids"
 )
 """The capabilities that each kernel must have: where one is missing, tests fail and do not skip."""
+REQUIRE_OF = {"6.1": ",bcc"}
+"""What one of them must have besides: bcc only where there are headers (kernel.sh)."""
 
 NOT_OF_THE_KERNEL = (
     "checks_live",
@@ -143,7 +145,7 @@ class Guest:
             "CHAOSD_PYTHON": sys.executable,
             "CHAOSD_LIMIT": str(self._limit),
             "PYTHONUNBUFFERED": "1",
-            "CHAOSD_REQUIRE": os.environ.get("CHAOSD_REQUIRE", REQUIRE),
+            "CHAOSD_REQUIRE": os.environ.get("CHAOSD_REQUIRE", REQUIRE + REQUIRE_OF.get(self.kernel, "")),
         }
         arguments = [
             *("tests/host", "tests/crash"),
