@@ -123,6 +123,33 @@ class SyscallFault(Fault, frozen=True, kw_only=True):
         return f" ({', '.join(said)})" if said else ""
 
 
+class FailingCalls(SyscallFault, frozen=True, kw_only=True):
+    """Calls that fail with an errno; ``meant`` names them where the user does not."""
+
+    meant: ClassVar[tuple[str, ...]] = ()
+
+    errno: Annotated[str, Meta(description="errno by name, such as EIO")]
+
+    def words(self) -> Sequence[str]:
+        """Those of the class."""
+        return self.meant
+
+    def number(self) -> int:
+        """Of the errno; 0 for any word that no call can return."""
+        number = int(getattr(errno, self.errno, 0)) if self.errno in errno.errorcode.values() else 0
+        return number if number <= _HIGHEST and self.errno != "ERESTART" else 0
+
+    def check(self) -> list[str]:
+        """Calls that there are, and an errno that they can return."""
+        wrong = super().check()
+        if not self.number():
+            known = [name for number, name in errno.errorcode.items() if number <= _HIGHEST]
+            wrong.append(f"errno: {self.errno!r} is unknown ({near(self.errno, known)})")
+        if self.errno == "EINTR" and "connect" in syscalls.expand(self.words() if not wrong else ()):
+            wrong.append("errno: a caller takes EINTR of connect for a success in the making")
+        return wrong
+
+
 def rungs(fault: SyscallFault) -> dict[str, tuple[str, ...]]:
     """The best mechanism for each call, on this host and for what is asked.
 
@@ -226,19 +253,3 @@ def _wrong_filters(fault: SyscallFault) -> Iterator[str]:
         return
     if all(reads(span, port) for port in fault.ports):
         yield from arguments.refused(fault.calls())
-
-
-def errno_number(name: str) -> int:
-    """The number of an errno that a system call can return; 0 for any other word."""
-    number = int(getattr(errno, name, 0)) if name in errno.errorcode.values() else 0
-    return number if number <= _HIGHEST and name != "ERESTART" else 0
-
-
-def wrong_errno(name: str, names: Iterable[str]) -> list[str]:
-    """What is wrong with an errno for these calls, one line each."""
-    if not errno_number(name):
-        known = [known for known in errno.errorcode.values() if errno_number(known)]
-        return [f"errno: {name!r} is unknown ({near(name, known)})"]
-    if name == "EINTR" and "connect" in names:
-        return ["errno: a caller takes EINTR of connect for a success in the making"]
-    return []

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from chaosd.faults._syscall import SyscallFault, errno_number, wrong_errno
+from chaosd.faults._syscall import FailingCalls
 
 
-class SyscallError(SyscallFault, frozen=True, kw_only=True):
+class SyscallError(FailingCalls, frozen=True, kw_only=True):
     """The chosen system calls return ``errno`` and, as far as the mechanism can, have done nothing."""
 
     name: ClassVar[str] = "syscall.error"
@@ -21,11 +21,3 @@ class SyscallError(SyscallFault, frozen=True, kw_only=True):
     def words(self) -> Sequence[str]:
         """As they were named."""
         return self.syscalls
-
-    def number(self) -> int:
-        """Of the errno."""
-        return errno_number(self.errno)
-
-    def check(self) -> list[str]:
-        """Calls and an errno that there are."""
-        return [*super().check(), *wrong_errno(self.errno, self.syscalls)]
