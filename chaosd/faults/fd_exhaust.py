@@ -10,7 +10,7 @@ from chaosd.faults._syscall import FailingCalls
 
 
 class FdExhaust(FailingCalls, frozen=True, kw_only=True):
-    """Opening files, making sockets and accepting connections fail as when all descriptors are in use; dup(2) and pipe(2) do not."""
+    """Opening files, making sockets and accepting connections fail as if all descriptors were in use."""
 
     name: ClassVar[str] = "fd.exhaust"
     meant: ClassVar[tuple[str, ...]] = ("files.open", "sockets.create", "sockets.accept")
