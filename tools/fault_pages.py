@@ -170,7 +170,7 @@ COVERED = (
     ("`path`", "of descriptors", "of files, not of `kill`, `fork`, `brk`", "no", "of descriptors and names"),
     ("an open that fails", "has done nothing", "has made the file, if it was to", "-", "has done nothing"),
     ("threads, and children made later", "yes", "yes", "yes", "yes"),
-    ("processes that join the cgroup later", "yes", "yes", "yes", "no"),
+    ("processes that join the cgroup (v2) later", "yes", "yes", "yes", "no"),
     ("the whole `host`", "yes", "yes", "yes", "no"),
     ("32-bit programs", "yes, but for `socketcall(2)`", "yes, but for `socketcall(2)`", "yes", "yes"),
     ("what io_uring does", "no: it makes no call", "yes", "yes, of these", "no"),
