@@ -195,7 +195,7 @@ def _calls_section() -> str:
 
 
 def _of_calls() -> list[str]:
-    return [name for name in SyscallFault.__annotations__ if name != "mechanisms"]
+    return [name for name in SyscallFault.__struct_fields__ if name in SyscallFault.__annotations__]
 
 
 def _asked() -> set[str]:

@@ -110,7 +110,7 @@ class SyscallFault(Fault, frozen=True, kw_only=True):
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What the target gets, and what else comes with the mechanisms."""
         found = rungs(self)
-        what = "fail" if self.number() else "are held up"
+        what = f"fail with {errno.errorcode[self.number()]}" if self.number() else "are held up"
         said = [f"{self.calls()} of {target.spec} {what}{self._share()}"]
         return said + [note for name, calls in found.items() for note in _notes(name, calls)]
 
@@ -154,8 +154,9 @@ def _best(fault: SyscallFault, call: str, ladder: Iterable[Mechanism]) -> str:
             return mechanism.name
         reasons[mechanism.name] = ", ".join(reason)
     said = "; ".join(f"by {name}: {reason}" for name, reason in reasons.items())
-    could = [m.name for m in fault.mechanisms if m.name not in reasons and not _cannot(m.name, call, fault)]
-    hint = f"{' or '.join(could)} could; leave mechanism out" if could else "see: chaosd doctor"
+    others = [m for m in fault.mechanisms if m.name not in reasons and not _cannot(m.name, call, fault)]
+    could = " or ".join(m.name if not m.missing() else f"{m.name} (not on this host)" for m in others)
+    hint = f"{could} could; leave mechanism out" if could else "see: chaosd doctor"
     raise UnsupportedError(f"{call} cannot be met here, {said}", hint=hint)
 
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import world
 from caller import Caller, caller
 from injecting import injected, lease, planned
+from test_run import Shell
 from traffic import likely
 
+from chaosd.engine import LEASE
 from chaosd.errors import UnsupportedError
 from chaosd.faults._syscall import LADDER, SyscallFault
+from chaosd.faults.base import Planning
 from chaosd.faults.fd_exhaust import FdExhaust
 from chaosd.faults.memory_alloc_fail import MemoryAllocFail
 from chaosd.faults.process_exec_fail import ProcessExecFail
 from chaosd.faults.process_fork_fail import ProcessForkFail
 from chaosd.faults.syscall_delay import SyscallDelay
 from chaosd.faults.syscall_error import SyscallError
-from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.process import ProcessRef, descendants
 from chaosd.targets.model import Target
 from chaosd.units import Duration, Percent
 
@@ -248,9 +253,16 @@ def test_calls_that_take_longer(target: Caller, file: Path) -> None:
 
 def test_a_mechanism_that_cannot_says_which_could() -> None:
     with pytest.raises(
-        UnsupportedError, match=r"no security module is asked about fsync.*override or ptrace"
+        UnsupportedError, match=r"no security module is asked about fsync.*override.* or ptrace"
     ):
         SyscallError(syscalls=["fsync"], errno="EIO", mechanism="security").choose()
+
+
+def test_a_plan_tells_calls_share_and_errno(target: Caller) -> None:
+    fault = SyscallError(syscalls=["connect"], errno="EIO", probability=Percent(5), every=2, budget=7)
+    assert fault.effect(aimed(target), Planning("abcdef", 0, 1, "", 1.0))[0] == (
+        f"connect of pid:{target.pid} fail with EIO (5% of them, one in 2, 7 in all)"
+    )
 
 
 def test_what_counts_over_all_calls_is_counted_in_one_place(target: Caller) -> None:
@@ -294,3 +306,25 @@ def test_nothing_of_ours_is_hit(file: Path) -> None:
     with caller() as other, injected(fault, Target("host")):
         os.close(os.open(file, os.O_RDONLY))
         assert other.make("open", file) == ["ok"]  # a child of ours, and so of those who started us
+
+
+def test_with_everybody_dead_calls_succeed_again(
+    mechanism: str, target: Caller, file: Path, tmp_path: Path
+) -> None:
+    """Engine, watchdog and tracer are killed at once; nobody is left to put anything back."""
+    with ExitStack() as stack:
+        shell = Shell(stack, tmp_path)
+        fields = ("syscalls=[files.open]", "errno=EIO", f"mechanism={mechanism}", f"path={file}")
+        process = shell.start(
+            "inject", "syscall.error", *fields, "--target", f"pid:{target.pid}", "--duration", "60s"
+        )
+        shell.wait_fault()
+        world.until(lambda: target.make("open", file) == ["EIO"], "the fault is not in force")
+        for pid in (*descendants(process.pid), process.pid):
+            os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        process.wait()
+        while target.make("open", file) != ["ok"]:
+            assert time.monotonic() < killed + LEASE + 0.5, "the fault outlived its lease"
+        assert shell.run("revert", "--all")[0] == 0
+        assert target.make("open", file, 3) == ["ok"] * 3

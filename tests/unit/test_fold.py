@@ -29,4 +29,7 @@ def test_an_edit_is_open_from_its_promise_until_it_is_put_back() -> None:
 
 
 def test_records_of_a_later_version_are_passed_over() -> None:
-    assert fold([{"type": "weather", "sky": "blue"}, {"type": "phase", "phase": "fault"}]).phase == "fault"
+    assert (
+        fold([{"type": "weather", "sky": "blue"}, {"type": "phase", "phase": "fault", "t": 7.0}]).phase
+        == "fault"
+    )
