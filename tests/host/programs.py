@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import world
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 from world import need, until
 
 from chaosd.kernel import cgroup
@@ -195,7 +195,8 @@ class Stage:
             with inside(ns), IPRoute() as ip:
                 seen += [link.get_attr("IFLA_IFNAME") for link in ip.get_links()]
                 seen += [(qdisc["index"], qdisc.get_attr("TCA_KIND")) for qdisc in ip.get_qdiscs()]
-                seen += [(rule["family"], rule.get_attr("FRA_PRIORITY")) for rule in ip.get_rules()]
+                with suppress(NetlinkError):  # a kernel without CONFIG_IP_MULTIPLE_TABLES has none
+                    seen += [(rule["family"], rule.get_attr("FRA_PRIORITY")) for rule in ip.get_rules()]
         return seen
 
 

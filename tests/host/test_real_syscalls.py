@@ -193,5 +193,9 @@ def test_redis_takes_no_writes_while_it_cannot_flush(here: Stage) -> None:
         until(lambda: refuses(server), "redis goes on as if it had written", 15)
         assert server.cli("get", "a") in ("1", "2")
         assert not refuses(neighbor)
+    # it goes on refusing until it is told to begin a new log, which shows that fsync works again
+    assert server.cli("config", "set", "appendonly", "no") == "OK"
+    assert server.cli("config", "set", "appendonly", "yes") == "OK"
     until(lambda: not refuses(server), "redis takes no writes again", 30)
+    until(lambda: server.info("persistence", "aof_last_write_status") == "ok", "the log is not written", 30)
     assert server.cli("get", "a") == "2"

@@ -314,7 +314,7 @@ def test_with_everybody_dead_calls_succeed_again(
     """Engine, watchdog and tracer are killed at once; nobody is left to put anything back."""
     with ExitStack() as stack:
         shell = Shell(stack, tmp_path)
-        fields = ("syscalls=[files.open]", "errno=EIO", f"mechanism={mechanism}", f"path={file}")
+        fields = ("syscalls=[files.open]", "errno=EIO", f"mechanism={mechanism}")
         process = shell.start(
             "inject", "syscall.error", *fields, "--target", f"pid:{target.pid}", "--duration", "60s"
         )

@@ -28,11 +28,11 @@ import results
 
 KERNELS = ("6.1", "6.12", "override")
 REQUIRE = (
-    "gate,tagging,connect,ifb,netem,tbf,tap,freezer,"
+    "gate,tagging,connect,ifb,netem,tbf,tap,freezer,security-hooks,bpf-lsm,ptrace,"
     "cgroup-v2-cpu,cgroup-v2-cpuset,cgroup-v2-memory,cgroup-v2-pids"
 )
 """The capabilities that each kernel must have: where one is missing, tests fail and do not skip."""
-REQUIRE_OF = {"6.1": ",bcc"}
+REQUIRE_OF = {"6.1": ",bcc", "override": ",kprobe-override,error-injection"}
 """What one of them must have besides: bcc only where there are headers (kernel.sh)."""
 
 NOT_OF_THE_KERNEL = (
@@ -44,7 +44,12 @@ NOT_OF_THE_KERNEL = (
     "targets_unit",
 )
 """Host tests of programs above the kernel, which another kernel tells nothing about."""
-NOT_EMULATED = ("test_relay", "test_real_programs", "test_restart_starts_a_container_that_is_down")
+NOT_EMULATED = (
+    "test_relay",
+    "test_real_programs",
+    "test_restart_starts_a_container_that_is_down",
+    "test_jitter_fills_its_range",
+)
 """Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants
 AppArmor's tools in the guest. ``--whole`` runs them."""
 NOT_HERE = ("test_deed_before_promise_would_be_caught_here",)
