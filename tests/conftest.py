@@ -2,7 +2,8 @@
 
 ``CHAOSD_HAND=1/3`` runs the second of three hands: every third test, so that neighbors in one file,
 which try the same thing in other ways, go to different hands. ``test_kernel.py``, the tests that want
-bcc, which one kernel alone has, and the crash tests are in every hand; the latter have shares of their own (tests/crash/test_crash.py).
+bcc, which one kernel alone has, and the crash tests are in every hand; the latter have shares of
+their own (tests/crash/test_crash.py).
 ``CHAOSD_LEAVE_OUT`` names files or tests, comma-separated, that are taken out of the hand dealt.
 """
 
