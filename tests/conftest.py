@@ -1,8 +1,9 @@
 """Deals the host tests out to several runs, such as emulated kernels that are too slow for all of them.
 
 ``CHAOSD_HAND=1/3`` runs the second of three hands: every third test, so that neighbors in one file,
-which try the same thing in other ways, go to different hands. ``test_kernel.py`` and the crash
-tests are in every hand; the latter have shares of their own (tests/crash/test_crash.py).
+which try the same thing in other ways, go to different hands. ``test_kernel.py``, the tests that want
+bcc, which one kernel alone has, and the crash tests are in every hand; the latter have shares of
+their own (tests/crash/test_crash.py).
 ``CHAOSD_LEAVE_OUT`` names files or tests, comma-separated, that are taken out of the hand dealt.
 """
 
@@ -12,7 +13,7 @@ import os
 
 import pytest
 
-_IN_EVERY_HAND = ("test_kernel", "test_crash")
+_IN_EVERY_HAND = ("test_kernel", "test_crash", "test_probe_custom")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:

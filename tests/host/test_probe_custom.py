@@ -20,6 +20,7 @@ import yaml
 from chaosd.document import convert
 from chaosd.errors import ChaosdError
 from chaosd.faults.probe_custom import ProbeCustom
+from chaosd.kernel import syscalls
 from chaosd.kernel.cgroup import UNIFIED
 from chaosd.kernel.custom_child import BCC
 from chaosd.kernel.custom_probe import CustomProbe
@@ -151,6 +152,37 @@ def test_what_is_wrong_in_the_source_is_said_with_its_line(tmp_path: Path) -> No
         with pytest.raises(ChaosdError, match=r"wrong\.c:5: use of undeclared identifier 'nothing'"):
             world.until(edit.ready, "no answer", 600)
     assert not edit.present()
+
+
+EVERY_WAY = """
+int kprobe__security_file_open(struct pt_regs *ctx) { CHAOSD_STRIKES(); return 0; }
+int kretprobe__security_file_open(struct pt_regs *ctx) { CHAOSD_STRIKES(); return 0; }
+KFUNC_PROBE(security_file_open, struct file *file) { CHAOSD_STRIKES(); return 0; }
+KRETFUNC_PROBE(security_file_open, struct file *file, int refused) { CHAOSD_STRIKES(); return 0; }
+KMOD_RET(security_file_open, struct file *file, int refused) { CHAOSD_STRIKES(); return refused; }
+LSM_PROBE(file_open, struct file *file, int refused) { CHAOSD_STRIKES(); return refused; }
+RAW_TRACEPOINT_PROBE(sys_enter) { if (ctx->args[1] == PARAM_CALL) CHAOSD_STRIKES(); return 0; }
+TRACEPOINT_PROBE(syscalls, sys_enter_openat) { CHAOSD_STRIKES(); return 0; }
+"""
+
+
+def test_every_way_of_attaching_that_the_page_names(tmp_path: Path) -> None:
+    """One open is met eight times, and no kprobe is left in tracefs, where it would outlive us."""
+    world.need(BCC)
+    source = tmp_path / "every_way.c"
+    source.write_text(EVERY_WAY, "utf-8")
+    events = Path("/sys/kernel/tracing/kprobe_events")
+    with world.spawn(world.python(OPENER)) as process:
+        assert _ask(process, "/") == "21"
+        target = injecting.process(process.pid, NetnsRef.own())
+        fault = ProbeCustom(source=str(source), parameters={"call": syscalls.number("openat") or 0})
+        [edit] = injecting.planned(fault, target)
+        with injecting.applied([edit]):
+            assert _ask(process, "/proc/self/comm") == "0"  # procfs: no overlay opens it a second time
+            found = edit.evidence()
+            assert found is not None
+            assert (found.matched, found.injected) == (8, 8)
+            assert not events.exists() or not events.read_text("ascii")
 
 
 def test_a_run_compiles_under_the_watchdog_and_dies_with_its_engine(tmp_path: Path) -> None:
