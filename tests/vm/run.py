@@ -47,6 +47,7 @@ NOT_OF_THE_KERNEL = (
 NOT_EMULATED = (
     "test_relay",
     "test_real_programs",
+    "test_syscall_scenarios",
     "test_restart_starts_a_container_that_is_down",
     "test_jitter_fills_its_range",
 )
