@@ -1,4 +1,4 @@
-"""The scenarios of failing system calls, run as they stand against a service that does a bit of everything."""
+"""The scenarios of failing system calls, run as they stand against a service that meets them all."""
 
 from __future__ import annotations
 
