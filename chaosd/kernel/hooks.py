@@ -5,6 +5,7 @@ Which functions a kernel has is read from its symbols, never told from its versi
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Literal
 
@@ -104,10 +105,9 @@ class Hook(msgspec.Struct, frozen=True):
 @cache
 def functions() -> frozenset[str]:
     """The kernel's functions that could be hooks (/proc/kallsyms)."""
-    wanted = ("security_", *(prefix for prefixes in _PREFIXES for prefix in prefixes))
-    with open("/proc/kallsyms", encoding="ascii", errors="replace") as file:
-        names = (line.split(maxsplit=3)[2] for line in file)
-        return frozenset(name for name in names if name.startswith(wanted))
+    prefixes = "|".join(("security_", *(prefix for prefixes in _PREFIXES for prefix in prefixes)))
+    with open("/proc/kallsyms", "rb") as file:
+        return frozenset(map(bytes.decode, re.findall(rf" ((?:{prefixes})\w+)".encode(), file.read())))
 
 
 def entries(call: str) -> list[str]:
