@@ -10,6 +10,7 @@ attach      milliseconds until the fault is in force, and until it is gone
 
 from __future__ import annotations
 
+import os
 import signal
 import statistics
 import subprocess
@@ -29,8 +30,8 @@ from chaosd.kernel import bpf
 from chaosd.kernel.process import ProcessRef
 from chaosd.targets.model import Target
 
-CALLS = 5_000
-ROUNDS = 7
+CALLS = int(os.environ.get("CHAOSD_BENCH_CALLS", "5000"))
+ROUNDS = int(os.environ.get("CHAOSD_BENCH_ROUNDS", "7"))
 
 _TIMED = """
 def timed(count, call, *arguments):
