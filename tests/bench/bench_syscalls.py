@@ -97,7 +97,9 @@ def _ways() -> dict[str, Way]:
     for mechanism in LADDER:
         if mechanism.name != "cgroup" and not mechanism.missing():
             found[mechanism.name] = lambda target, after, name=mechanism.name: _ours(target, name, after)
-    return found | {"strace": _strace}
+    found |= {"strace": _strace}
+    chosen = os.environ.get("CHAOSD_BENCH_WAYS", ",".join(found)).split(",")
+    return {name: way for name, way in found.items() if name in chosen}
 
 
 def _each(target: Tracee, expression: str, after: int) -> dict[str, float]:
