@@ -18,7 +18,7 @@ from chaosd.kernel.libbpf import library
 
 PROBES = Path(bpf.__file__).parent.parent / "_probes"
 _XLATED, _VERIFIED, _SIZE = 20, 216, 224  # in struct bpf_prog_info, linux/bpf.h
-_ALL = struct.pack("=88xiIII", -5, 1, 0, 1)  # an error, and a path to be found out
+_ALL = struct.pack("=3Q64xiIII", 0, 0, 1 << 32, -5, 1, 0, 1)  # every call fails, with a path to be found out
 _CONFIGS = {"override": _ALL, "security": _ALL, "cgroup": _ALL}
 _ALIKE = tuple(f"chaosd_slot{i}" for i in range(1, 8))
 

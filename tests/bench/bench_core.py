@@ -210,6 +210,7 @@ def bench_delay(host: Host) -> None:
     ours = _ping(host.near, host.far) - idle - delay
     process.send_signal(signal.SIGTERM)
     process.wait()
+    _say("a round trip without any delay", f"{idle * 1000:.3f} ms", "")
     _say("delay of 20 ms, median error, chaosd", f"{ours * 1000:+.3f} ms", "")
     try:
         with inside(host.near), IPRoute() as ip:
@@ -235,7 +236,7 @@ BENCHES: dict[str, Callable[[Host], None]] = {
 
 def main() -> None:
     chosen = sys.argv[1:] or list(BENCHES)
-    compileall.compile_dir(ROOT / "chaosd", quiet=1)  # as pip does when it installs a package
+    compileall.compile_dir(ROOT / "chaosd", quiet=2)  # as pip does when it installs a package
     with ExitStack() as stack:
         host = Host(stack)
         for name in chosen:
