@@ -20,7 +20,7 @@ from world import until
 from chaosd.errors import UnsupportedError
 from chaosd.faults.syscall_error import SyscallError
 
-SECONDS = 6.0
+SECONDS = 4.0
 
 
 @pytest.fixture
