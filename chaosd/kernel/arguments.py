@@ -18,7 +18,7 @@ class Takes(msgspec.Struct, frozen=True):
     """The arguments of one system call that say what it works on, by their index.
 
     Args:
-        fds: file descriptors.
+        fds: file descriptors; where data goes from one to another, that from which it comes first.
         paths: (the directory's descriptor or -1, the path); any of them may be the one that is meant.
         address: a sockaddr, its length in the next argument; -1 for none. A null pointer stands for
             the peer that the socket is connected to.
@@ -47,7 +47,8 @@ _GROUPS: tuple[tuple[Takes, str], ...] = (
     (_BY_FD, "ioctl fgetxattr fsetxattr flistxattr fremovexattr vmsplice"),
     (_BY_FD, "recvfrom recvmsg recvmmsg recvmmsg_time64 recv send shutdown getsockopt setsockopt"),
     (_BY_FD, "getpeername getsockname"),
-    (Takes(fds=(0, 1)), "sendfile sendfile64 tee"),
+    (Takes(fds=(0, 1)), "tee"),
+    (Takes(fds=(1, 0)), "sendfile sendfile64"),
     (Takes(fds=(0, 2)), "copy_file_range splice"),
     (Takes(fds=(4,)), "mmap mmap2"),
     (_BY_PATH, "open creat stat stat64 lstat lstat64 statfs statfs64 access readlink truncate truncate64"),

@@ -35,7 +35,7 @@ ASYNCHRONOUS, BY_CGROUP = 2, 3
 _READ, _WRITE = GROUPS["files.read"], GROUPS["files.write"]
 SECURITY_HOOKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("file_open", GROUPS["files.open"]),
-    ("file_permission", (*_READ, "sendfile", "splice", "copy_file_range", "getdents", "getdents64")),
+    ("file_permission", (*_READ, "splice", "getdents", "getdents64")),
     ("file_permission", (*_WRITE, "fallocate")),
     ("inode_getattr", GROUPS["files.stat"]),
     ("path_unlink", ("unlink", "unlinkat")),

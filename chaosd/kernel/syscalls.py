@@ -21,7 +21,7 @@ _TABLES = {"x86_64": ("x86_64", "i386"), "aarch64": ("arm64", "arm")}
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "files.open": ("open", "openat", "openat2", "creat"),
-    "files.read": ("read", "pread64", "readv", "preadv", "preadv2"),
+    "files.read": ("read", "pread64", "readv", "preadv", "preadv2", "sendfile", "copy_file_range"),
     "files.write": ("write", "pwrite64", "writev", "pwritev", "pwritev2"),
     "files.sync": ("fsync", "fdatasync", "sync_file_range", "syncfs"),
     "files.stat": ("stat", "lstat", "fstat", "newfstatat", "statx"),

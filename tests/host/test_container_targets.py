@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import world
 from container_engine import DOCKER, IMAGE, PODMAN, Engine, engine
 from injecting import injected
 from world import until
@@ -20,8 +21,11 @@ from chaosd.faults._cgroup import CpuShare
 from chaosd.faults.cpu_throttle import CpuThrottle
 from chaosd.faults.pids_limit import PidsLimit
 from chaosd.faults.process_pause import ProcessPause
+from chaosd.faults.syscall_error import SyscallError
 from chaosd.kernel import cgroup, containers
 from chaosd.kernel.capability import Capability
+from chaosd.kernel.edit import Hit
+from chaosd.kernel.tracing import PTRACE
 from chaosd.targets.model import Target
 from chaosd.targets.protect import protect, radius
 from chaosd.targets.resolve import resolve
@@ -158,6 +162,21 @@ def test_faults_strike_one_container_and_are_lifted(start: Start) -> None:
     with injected(PidsLimit(limit=5), target):
         assert [path.read_text("ascii") for path in limits] == ["5\n"]
     assert [path.read_text("ascii") for path in limits] == before
+
+
+def test_a_path_is_the_containers_own(start: Start) -> None:
+    """A file of the container's root is met by the path that it has in there."""
+    world.need(PTRACE)
+    loop = "echo words >/words; echo others >/others; while :; do cat /words /others; sleep 0.1; done"
+    api, other = start("api", "sh", "-c", loop), start("other", "sh", "-c", loop)
+    fault = SyscallError(syscalls=["files.read"], errno="EIO", path="/words")
+    with injected(fault, resolve("container:api")) as run:
+        world.until(lambda: b"Input/output error" in api.logs(), api.logs())
+        found: list[Hit] = []
+        world.until(lambda: found.extend(run.hits()) or found, "no hit was told")
+        assert {(hit.comm, hit.detail) for hit in found} == {("cat", "/words")}
+    assert b"others" in api.logs()
+    assert b"error" not in other.logs()
 
 
 def work(pid: int, seconds: float = 0.5) -> float:

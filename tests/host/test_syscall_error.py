@@ -320,6 +320,7 @@ def test_with_everybody_dead_calls_succeed_again(
         )
         shell.wait_fault()
         world.until(lambda: target.make("open", file) == ["EIO"], "the fault is not in force")
+        world.until(lambda: '"detail"' in shell.run("status", "--json")[1], "status shows no hit")
         for pid in (*descendants(process.pid), process.pid):
             os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
