@@ -42,13 +42,16 @@ STEADY = 1.0
 """Seconds for which every probe must be good before the steady state counts as holding."""
 
 
-def execute(scenario: Scenario, show: Callable[[Record], None], *, confirmed: bool = False) -> Exit:
+def execute(
+    scenario: Scenario, show: Callable[[Record], None], *, confirmed: bool = False, until: int | None = None
+) -> Exit:
     """Do a run: one at a time on a host, and only after what dead runs left is put back.
 
     Args:
         scenario: what to do.
         show: is given every record of the journal as it is written.
         confirmed: the user has said yes to a radius of the entire system.
+        until: a descriptor, such as a pidfd, that ends the fault before its time by becoming readable.
 
     Returns:
         The exit status; the journal says why.
@@ -64,14 +67,15 @@ def execute(scenario: Scenario, show: Callable[[Record], None], *, confirmed: bo
         if stuck := restore.recover_stale():
             raise NotRestoredError(f"an earlier run is not put back: {stuck[0]}", hint="chaosd revert --all")
         # Planned only now: what a dead run left must not be taken for how the host was.
-        return _Run(planning.make(scenario, run=run, confirmed=confirmed), show).execute()
+        return _Run(planning.make(scenario, run=run, confirmed=confirmed), show, until).execute()
     finally:
         lock.release()
 
 
 class _Run:
-    def __init__(self, plan: Plan, show: Callable[[Record], None]) -> None:
+    def __init__(self, plan: Plan, show: Callable[[Record], None], until: int | None) -> None:
         self.plan = plan
+        self.until = [until] if until is not None else []
         self.scenario = plan.scenario
         self.pulse = Pulse()
         self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
@@ -159,7 +163,7 @@ class _Run:
         for edit in apart:
             self._apply(edit)
         try:
-            while now() < self.ends:
+            while now() < self.ends and not self._over():
                 self._tick()
         finally:
             self._sample()
@@ -238,7 +242,10 @@ class _Run:
             self._check_held()
         if self.live:
             self._judge()
-        select.select([self.watchdog], [], [], TICK)
+        select.select([self.watchdog, *(self.until if self.live else ())], [], [], TICK)
+
+    def _over(self) -> bool:
+        return bool(self.until and select.select(self.until, [], [], 0)[0])
 
     def _check_held(self) -> None:
         if not self.live:
@@ -247,7 +254,7 @@ class _Run:
             if not planned.fault.irreversible:  # what was killed on purpose is not lost
                 planned.target.check_alive()
         for edit in self.applied:
-            if why := edit.lost():
+            if (why := edit.lost()) and not self._over():
                 raise Ended("aborted", f"{edit.describe()}: {why}")
 
     def _judge(self) -> None:

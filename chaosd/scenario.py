@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -216,26 +216,56 @@ def load(word: str, overrides: Mapping[str, Any]) -> Scenario:
 
 def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:
     """A scenario of one fault, for ``chaosd inject``."""
-    kind = find_fault(fault)
-    if kind is None:
-        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, fault_registry()))
-    problems = Problems(fault)
-    built = document.build(kind, dict(fields), (), problems)
-    for problem in built.check() if built is not None else ():
-        problems.add((), problem)
+    scenario = several([(fault, fields)], fault, duration, seed)
+    radius: Radius = "entire-system" if target == "host" else scenario.blast_radius
+    return msgspec.structs.replace(scenario, target=target, blast_radius=radius)
+
+
+def several(
+    faults: Sequence[tuple[str, Mapping[str, Any]]], name: str, duration: str, seed: int | None
+) -> Scenario:
+    """A scenario of some faults on one target, which is yet to be named.
+
+    Args:
+        faults: their names and fields.
+        name: what to call the scenario.
+        duration: how long they last, with a unit.
+        seed: of every random choice.
+
+    Raises:
+        ChaosdError: everything that is wrong, one line each.
+    """
+    built, wrong = [], []
+    for fault, fields in faults:
+        try:
+            built.append(Step(_built(fault, fields)))
+        except ChaosdError as error:
+            wrong.append(error)
+    problems = Problems(name)
     try:
         length = Duration.parse(duration)
         if not 0 < length <= LONGEST:
             problems.add(("duration",), f"{length} is not allowed", f"more than 0 and at most {LONGEST}")
+        problems.raise_any()
     except ChaosdError as error:
-        problems.add(("duration",), error.message, error.hint)
+        wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        raise ChaosdError("\n".join(map(str, wrong)))
+    return Scenario(
+        name=name, faults=tuple(built), duration=length, blast_radius="service-cluster", seed=seed
+    )
+
+
+def _built(name: str, fields: Mapping[str, Any]) -> Fault:
+    kind = find_fault(name)
+    if kind is None:
+        raise ChaosdError(f"unknown fault {name!r}", hint=document.near(name, fault_registry()))
+    problems = Problems(name)
+    built = document.build(kind, dict(fields), (), problems)
+    for problem in built.check() if built is not None else ():
+        problems.add((), problem)
     problems.raise_any()
     assert built is not None
-    return Scenario(
-        name=fault,
-        faults=(Step(built),),
-        duration=length,
-        target=target,
-        blast_radius="entire-system" if target == "host" else "service-cluster",
-        seed=seed,
-    )
+    return built

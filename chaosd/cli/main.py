@@ -13,6 +13,7 @@ from chaosd import __version__
 _COMMANDS = {
     "run": ("chaosd.cli.run", "Run a scenario, and put everything back."),
     "inject": ("chaosd.cli.run", "Inject one fault, with no scenario."),
+    "exec": ("chaosd.cli.exec", "Start a command under faults, and lift them when it ends."),
     "plan": ("chaosd.cli.run", "Show what a scenario would do, touching nothing."),
     "status": ("chaosd.cli.host", "Show the run that is live on this host."),
     "stop": ("chaosd.cli.host", "End a live run; it puts everything back."),
@@ -65,15 +66,9 @@ def main() -> None:
     try:
         cli(prog_name="chaosd")
     except ChaosdError as error:
-        if "--json" in sys.argv:
-            import json
+        from chaosd.cli.output import print_error
 
-            click.echo(json.dumps({"error": error.message, "hint": error.hint, "exit": int(error.exit)}))
-        else:
-            for line in error.message.splitlines():
-                click.echo(f"chaosd: {line}", err=True)
-            if error.hint:
-                click.echo(f"  hint: {error.hint}", err=True)
+        print_error(error, as_json="--json" in sys.argv)
         sys.exit(error.exit)
     except BrokenPipeError:
         sys.stderr.close()

@@ -23,6 +23,11 @@ _WHEN = ("before", "during", "after")
 _NEWEST = 8
 
 
+def on_standard_error() -> None:
+    """Print there from now on: standard output is somebody else's."""
+    _console.stderr = True
+
+
 class Progress:
     """Shows a run while it goes on: a live table on a terminal, else a line for each phase."""
 

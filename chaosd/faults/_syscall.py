@@ -12,15 +12,15 @@ from chaosd.document import near
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults._network import reads, span
 from chaosd.faults.base import Fault, Mechanism, Planning
-from chaosd.kernel import arguments, hooks, patterns, syscalls
+from chaosd.kernel import arguments, hooks, launch, patterns, syscalls
 from chaosd.kernel.capability_network import CONNECT
 from chaosd.kernel.capability_syscalls import ERROR_INJECTION, KPROBE, LSM, SECURITY
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.hooks import Hook, Way
 from chaosd.kernel.injection import Injection
 from chaosd.kernel.match import Filters, Rule, network
+from chaosd.kernel.notify import NOTIFY, Notify
 from chaosd.kernel.syscalls import Calls
-from chaosd.kernel.tasks import Members
 from chaosd.kernel.tracing import PTRACE, Trace
 from chaosd.targets.members import members
 from chaosd.targets.model import Target
@@ -32,10 +32,17 @@ LADDER = (
     ),
     Mechanism("security", (SECURITY | LSM,), "where the kernel asks its security modules, inside the call"),
     Mechanism("cgroup", (CONNECT,), "programs on the cgroup, for IPv4 and IPv6 sockets"),
+    Mechanism(
+        "notify",
+        (NOTIFY,),
+        "a seccomp filter that stops these calls alone; for programs that `chaosd exec` starts",
+        launched=True,
+    ),
     Mechanism("ptrace", (PTRACE,), "a tracer that stops the target at each of its calls"),
 )
-NOT_OF_SOCKETS = (*LADDER[:2], LADDER[3])
+NOT_OF_SOCKETS = (*LADDER[:2], *LADDER[3:])
 """For calls that are about no socket."""
+_ONE_BY_ONE = ("notify", "ptrace")
 _HIGHEST = 133  # EHWPOISON, include/uapi/asm-generic/errno.h
 _VDSO = ("clock_gettime", "gettimeofday", "time", "getcpu")
 
@@ -86,26 +93,30 @@ class SyscallFault(Fault, frozen=True, kw_only=True):
         return Mechanism(" + ".join(rungs(self)))
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
-        """One edit for all that eBPF does, and one for what a tracer must do."""
+        """One edit for all that eBPF does, and one each for what a supervisor or a tracer must do."""
         found, who = rungs(self), members(target)
-        in_kernel = {name: calls for name, calls in found.items() if name != "ptrace"}
+        in_kernel = {name: calls for name, calls in found.items() if name not in _ONE_BY_ONE}
         if in_kernel:
             names = [call for calls in in_kernel.values() for call in calls]
             places = tuple(
                 dict.fromkeys(hook for name in in_kernel for hook in _hooks(name, in_kernel[name]))
             )
             yield Injection(at.run, at.index, who, self.calls(names), places, self.rule(at), self.number())
+        if "notify" in found:
+            calls, (first, *_) = self.calls(found["notify"]), target.require_processes()
+            yield Notify(at.run, at.index, first, calls, self.rule(at), self.number(), *self.times())
         if "ptrace" in found:
             if who.spared:
                 raise ChaosdError(
                     f"{', '.join(found['ptrace'])} could only be met by tracing, and not on the whole host",
                     hint="aim at a process, unit or container",
                 )
-            yield self.trace(who, self.calls(found["ptrace"]), at)
+            calls = self.calls(found["ptrace"])
+            yield Trace(at.run, at.index, who, calls, self.rule(at), self.number(), *self.times())
 
-    def trace(self, who: Members, calls: Calls, at: Planning) -> Trace:
-        """What a tracer does to some calls."""
-        return Trace(at.run, at.index, who, calls, self.rule(at), self.number())
+    def times(self) -> tuple[float, float]:
+        """For how long calls are held, and by how much that varies, in seconds."""
+        return 0.0, 0.0
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What the target gets, and what else comes with the mechanisms."""
@@ -153,8 +164,8 @@ class FailingCalls(SyscallFault, frozen=True, kw_only=True):
 def rungs(fault: SyscallFault) -> dict[str, tuple[str, ...]]:
     """The best mechanism for each call, on this host and for what is asked.
 
-    What counts over all calls is counted in one place: where a tracer is needed for one of them, and
-    turns or a budget are asked for, it does all.
+    What counts over all calls is counted in one place: where a supervisor or a tracer is needed for one
+    of them, and turns or a budget are asked for, it does all.
 
     Raises:
         ChaosdError: no such mechanism.
@@ -170,7 +181,8 @@ def rungs(fault: SyscallFault) -> dict[str, tuple[str, ...]]:
         best = _best(fault, call, ladder)
         found[best] = (*found.get(best, ()), call)
     counted = fault.budget or fault.after or fault.first or fault.every > 1
-    return {"ptrace": names} if "ptrace" in found and len(found) > 1 and counted else found
+    alone = next((name for name in _ONE_BY_ONE if name in found), "")
+    return {alone: names} if alone and len(found) > 1 and counted else found
 
 
 def _best(fault: SyscallFault, call: str, ladder: Iterable[Mechanism]) -> str:
@@ -200,6 +212,8 @@ def _cannot(mechanism: str, call: str, fault: SyscallFault) -> str:
         if not hooks.places(call):
             return f"no security module is asked about {call}"
         return f"its hook knows no file for {call}" if fault.path and not hooks.has_file(call) else ""
+    if mechanism == "notify":
+        return "" if launch.current() else "only of a program that it starts itself (chaosd exec)"
     if mechanism == "cgroup":
         known = call in hooks.CGROUP and not fault.path
         return "" if known else "it knows socket, bind, connect and sends"
@@ -224,6 +238,8 @@ def _notes(mechanism: str, calls: Sequence[str]) -> Iterator[str]:
         yield "an open fails after the file was looked up, and made if it was to be"
     if mechanism == "cgroup":
         yield f"{', '.join(calls)}: of IPv4 and IPv6; of sends only datagrams that name their destination"
+    if mechanism == "notify":
+        yield f"{', '.join(calls)}: by a supervisor; the command keeps a filter that lets everything pass"
     if mechanism == "ptrace":
         yield f"{', '.join(calls)}: by a tracer, which slows every system call of the target"
     if in_vdso := [call for call in calls if call in _VDSO]:

@@ -17,11 +17,15 @@ from chaosd.targets.model import Target
 
 
 class Mechanism(msgspec.Struct, frozen=True):
-    """One way to do a fault; it can be used where every one of ``needs`` holds."""
+    """One way to do a fault; it can be used where every one of ``needs`` holds.
+
+    With ``launched`` it is for programs alone that chaosd starts itself.
+    """
 
     name: str
     needs: tuple[Capability, ...] = ()
     note: str = ""
+    launched: bool = False
 
     def missing(self, *, anew: bool = False) -> list[str]:
         """Why it cannot be used here, one line for each capability that is missing.

@@ -9,9 +9,6 @@ from msgspec import Meta
 
 from chaosd.faults._syscall import LADDER, SyscallFault
 from chaosd.faults.base import Mechanism, Planning
-from chaosd.kernel.syscalls import Calls
-from chaosd.kernel.tasks import Members
-from chaosd.kernel.tracing import Trace
 from chaosd.targets.model import Target
 from chaosd.units import Duration
 
@@ -20,7 +17,7 @@ class SyscallDelay(SyscallFault, frozen=True, kw_only=True):
     """The chosen system calls are held up before they begin; other threads go on meanwhile."""
 
     name: ClassVar[str] = "syscall.delay"
-    mechanisms: ClassVar[tuple[Mechanism, ...]] = LADDER[-1:]
+    mechanisms: ClassVar[tuple[Mechanism, ...]] = LADDER[-2:]
 
     syscalls: Annotated[list[str], Meta(description="calls, and groups such as files.write")]
     delay: Annotated[Duration, Meta(description="how much longer")]
@@ -40,10 +37,9 @@ class SyscallDelay(SyscallFault, frozen=True, kw_only=True):
         wrong += ["jitter: more than the delay"] if self.jitter > self.delay else []
         return [*super().check(), *wrong]
 
-    def trace(self, who: Members, calls: Calls, at: Planning) -> Trace:
-        """Held for the delay."""
-        times = float(self.delay), float(self.jitter)
-        return Trace(at.run, at.index, who, calls, self.rule(at), 0, *times)
+    def times(self) -> tuple[float, float]:
+        """As they were named."""
+        return float(self.delay), float(self.jitter)
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """By how much."""

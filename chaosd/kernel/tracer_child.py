@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import select
 import subprocess
@@ -13,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from chaosd.errors import ChaosdError, UnsupportedError
-from chaosd.kernel import bpf, ptrace, tracer_rule
-from chaosd.kernel.edit import MARK
+from chaosd.kernel import bpf, ptrace
+from chaosd.kernel.decision import Channel
 
 _START_WITHIN = 10.0
 _HEED_WITHIN = 1.5
@@ -32,27 +31,20 @@ class Child:
     """
 
     def __init__(self, run: str, index: int, settings: dict[str, object]) -> None:
-        page = os.memfd_create(f"{MARK}-tracer")
-        self._hits, hits = os.pipe()
+        self.channel = Channel()
+        lease, page, pipe = bpf.lease().fd, self.channel.page, self.channel.pipe
         try:
-            os.ftruncate(page, mmap.PAGESIZE)
-            self._page = mmap.mmap(page, mmap.PAGESIZE)
-            os.set_blocking(self._hits, False)
-            os.set_blocking(hits, False)
-            lease = bpf.lease().fd
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BEGIN, _ROOT, run, str(index)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(page, hits, lease),
+                pass_fds=(page, pipe, lease),
                 start_new_session=True,
             )
         finally:
-            os.close(page)
-            os.close(hits)
-        self._rest = b""
-        self._write({**settings, "parent": os.getpid(), "page": page, "hits": hits, "lease": lease})
+            self.channel.handed_over()
+        self._write({**settings, "parent": os.getpid(), "page": page, "hits": pipe, "lease": lease})
 
     def _write(self, what: object) -> None:
         assert self.process.stdin is not None
@@ -104,18 +96,6 @@ class Child:
             return "its tracer was stopped by somebody"
         return ""
 
-    def counts(self) -> tuple[dict[str, int], dict[int, int]]:
-        """The counters by name, and the hits of each process."""
-        return tracer_rule.read(self._page)
-
-    def hits(self) -> list[bytes]:
-        """What it has told of hits since the last time, a JSON text each."""
-        with suppress(BlockingIOError):
-            while said := os.read(self._hits, 1 << 16):
-                self._rest += said
-        *lines, self._rest = self._rest.split(b"\n")
-        return lines
-
     def _end(self) -> None:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
@@ -132,8 +112,7 @@ class Child:
         self._end()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        os.close(self._hits)
-        self._page.close()
+        self.channel.close()
 
 
 def tracers(run: str, index: int) -> Iterator[int]:

@@ -17,19 +17,16 @@ import os
 import signal
 import time
 from heapq import heappop, heappush
-from mmap import PAGESIZE, mmap
 from typing import Any
 
 from chaosd.kernel import ptrace
-from chaosd.kernel.tracer_filter import Call, Filter, memory
-from chaosd.kernel.tracer_rule import Rule, tell
+from chaosd.kernel.tracer_decider import Decider
+from chaosd.kernel.tracer_filter import Call
 
 _TICK = 0.05  # seconds between two looks at the lease and at standard input
 _AGAIN = 0.001  # until the alarm is repeated, should it fall between looking for it and waiting
 _PATIENCE = 1.0  # seconds for threads that do not stop, as in vfork or in state D
 _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-_TELL = 50  # hits that are told of in a tick; each takes as long as a call
-_IN_SOCKETCALL = 0x10000  # arguments.numbered
 
 
 class Refused(Exception):  # noqa: N818 - it is said, and ends this process
@@ -44,27 +41,17 @@ class Tracer:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._error, self._delay, self._jitter = settings["error"], settings["delay"], settings["jitter"]
-        self._rule = Rule(
-            settings["rule"], mmap(settings["page"], PAGESIZE), mmap(settings["lease"], PAGESIZE)
-        )
-        self._filter = Filter(settings["path"], settings["sockets"])
-        self._hits: int = settings["hits"]
-        self._exempt = {os.getpid(), *settings["exempt"]}
-        self._wanted = {
-            int(arch) << 32 | ptrace.ENTRY: {
-                int(number): Call(name, bool(place), settings["takes"][name])
-                for number, name in calls.items()
-            }
-            for place, (arch, calls) in enumerate(settings["calls"].items())
-        }
-        self._patient = frozenset(settings["patient"])
         self._threads: dict[int, int] = {}  # tid -> pid
+        self._decider = Decider(settings, self._threads.__getitem__)
+        self._error: int = settings["error"]
+        self._exempt = {os.getpid(), *settings["exempt"]}
+        self._wanted = {arch << 32 | ptrace.ENTRY: calls for arch, calls in self._decider.calls.items()}
+        self._patient = frozenset(settings["patient"])
         self._fresh: set[int] = set()  # seized, but not stopped for the first time
         self._inside: set[int] = set()  # between entry and exit of a call, as far as is certain
         self._held: dict[int, int] = {}  # tid -> the number of its hold
         self._due: list[tuple[int, int, int]] = []  # when, the number, tid
-        self._holds = self._told = 0
+        self._holds = 0
         self._over = self._rung = self._ready = False
         self._begun = 0.0  # when processes were last named
         self._said = b""
@@ -156,25 +143,12 @@ class Tracer:
         self._fresh.discard(tid)
 
     def _strikes(self, tid: int, calls: dict[int, Call]) -> bool:
-        call: Call | None = calls[ptrace.info[3]]
-        arguments: list[int] = ptrace.info[4:10].tolist()
-        if call and call.name == "socketcall":
-            call = calls.get(_IN_SOCKETCALL + arguments[0])
-            raw = memory(tid, arguments[1], 24)
-            arguments = memoryview(raw.ljust(24, b"\0")).cast("I").tolist()
-        pid = self._threads[tid]
-        if call is None or not self._filter.meets(tid, pid, call, arguments):
-            return False
-        drawn = self._rule.strikes(pid)
-        if drawn is None:
+        hit = self._decider.decide(tid, calls, ptrace.info[3], ptrace.info[4:10].tolist())
+        if hit is None:
             return False
         if self._error:
             ptrace.fail(tid, self._error)
-        delay: int = self._delay - self._jitter + (2 * self._jitter * (drawn & 0xFFFFFFFF) >> 32)
-        self._told += 1
-        if self._told <= _TELL:
-            detail = self._filter.detail(tid, pid, call, arguments)
-            tell(self._hits, pid, call.name, (self._error, delay), detail)
+        _, delay = hit
         if delay > 0:
             self._holds += 1
             self._held[tid] = self._holds
@@ -187,8 +161,8 @@ class Tracer:
         signal.setitimer(signal.ITIMER_REAL, min(max(left, 1e-6), _TICK), _AGAIN if self._due else _TICK)
 
     def _tick(self) -> None:
-        self._rung, self._told = False, 0
-        now = time.monotonic_ns() if self._rule.leased() else None
+        self._rung = False
+        now = time.monotonic_ns() if self._decider.rule.leased() else None
         while self._due and (now is None or self._due[0][0] <= now):
             _, number, tid = heappop(self._due)
             if self._held.get(tid) == number:

@@ -53,8 +53,8 @@ class Rule:
         """Whether the engine has given a sign of life."""
         return clock_gettime_ns(CLOCK_BOOTTIME) < self._lease[0]
 
-    def strikes(self, tgid: int) -> int | None:
-        """The draw of a matched call of a process if it gets the fault, otherwise None; counts both."""
+    def strikes(self) -> int | None:
+        """The draw of a matched call if it gets the fault, otherwise None; counts both."""
         outcome, drawn = BY_LEASE, 0
         if self.leased():
             drawn = mix(self._seed ^ mix(self._number))
@@ -62,10 +62,15 @@ class Rule:
             self._number += 1
         self._counts[MATCHED] += 1
         self._counts[outcome] += 1
-        if outcome != INJECTED:
-            return None
-        self._credit(tgid)
-        return drawn
+        return drawn if outcome == INJECTED else None
+
+    def credit(self, tgid: int) -> None:
+        """Count a hit for the process that it was of."""
+        slot = self._slots.setdefault(tgid, len(self._slots))
+        if slot < PROCESSES:
+            at = len(COUNTERS) + 2 * slot
+            self._counts[at] = tgid
+            self._counts[at + 1] += 1
 
     def _outcome(self, drawn: int) -> int:
         at = self._number - self._after
@@ -75,13 +80,6 @@ class Rule:
             return BY_PROBABILITY
         self._spent += 1
         return BY_BUDGET if 0 < self._budget < self._spent else INJECTED
-
-    def _credit(self, tgid: int) -> None:
-        slot = self._slots.setdefault(tgid, len(self._slots))
-        if slot < PROCESSES:
-            at = len(COUNTERS) + 2 * slot
-            self._counts[at] = tgid
-            self._counts[at + 1] += 1
 
 
 def tell(pipe: int, pid: int, call: str, what: tuple[int, int], detail: str) -> None:

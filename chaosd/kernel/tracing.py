@@ -8,17 +8,14 @@ dead tracer has traced, it detaches.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
-import msgspec
-
 from chaosd.errors import ChaosdError, TargetLostError
-from chaosd.kernel import arguments, bpf, match, ptrace, syscalls
+from chaosd.kernel import arguments, bpf, decision, ptrace, syscalls
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.edit import MARK, Edit, Evidence, Hit, Undo
@@ -27,7 +24,6 @@ from chaosd.kernel.process import ProcessRef, descendants, stat_fields
 from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
 from chaosd.kernel.tracer_child import Child, tracers
-from chaosd.units import Duration
 
 _END_WITHIN = 2.0
 _PATIENT = (
@@ -73,10 +69,8 @@ class Trace(Edit, frozen=True, tag="process.trace"):
 
     def describe(self) -> str:
         """One line: whose calls, and what becomes of them."""
-        about = f" ± {Duration(self.jitter)}" if self.jitter else ""
-        does = [f"hold for {Duration(self.delay)}{about}"] if self.delay or self.jitter else []
-        does += [f"fail with {errno.errorcode[self.error]}"] if self.error else []
-        return f"trace {self.members.describe()}: {' and '.join(does)} {self.calls}"
+        does = decision.says(self.error, self.delay, self.jitter)
+        return f"trace {self.members.describe()}: {does} {self.calls}"
 
     def apply(self) -> None:
         """Start the tracer and wait until it has all threads.
@@ -101,26 +95,12 @@ class Trace(Edit, frozen=True, tag="process.trace"):
         bpf.live[self.slot] = child
 
     def _settings(self) -> dict[str, object]:
-        numbers = arguments.numbered(self.calls.names)
-        names = {name for of_arch in numbers.values() for name in of_arch.values()}
         patient = (syscalls.number(name) for name in _PATIENT)
         return {
-            "error": self.error,
-            "delay": round(self.delay * 1e9),
-            "jitter": round(self.jitter * 1e9),
-            "rule": self._rule(),
-            "calls": numbers,
-            "takes": {name: msgspec.to_builtins(arguments.takes(name)) for name in names},
-            "path": arguments.expression(self.calls.path),
-            "sockets": _sockets(self.calls.sockets),
+            **decision.settings(self.calls, self.rule, self.error, self.delay, self.jitter),
             "patient": [number for number in patient if number is not None],
             "exempt": list(_exempt()),
         }
-
-    def _rule(self) -> dict[str, int]:
-        rule = self.rule
-        plain = {name: getattr(rule, name) for name in ("budget", "after", "first", "every")}
-        return {"seed": rule.seed % (1 << 64), "worsen": round(rule.worsen * (1 << 32)), **plain}
 
     def revert(self) -> Undo:
         """End the tracer, which lets go of all threads; those that were held make their calls.
@@ -167,16 +147,12 @@ class Trace(Edit, frozen=True, tag="process.trace"):
     def evidence(self) -> Evidence | None:
         """Calls matched, hit and spared, and whose; None in a process that did not apply it."""
         child = bpf.live.get(self.slot)
-        if not isinstance(child, Child):
-            return None
-        counts, processes = child.counts()
-        skipped = {why: counts[why] for why in ("probability", "turn", "budget", "lease") if counts[why]}
-        return Evidence(counts["matched"], counts["injected"], skipped, "calls", processes)
+        return child.channel.evidence() if isinstance(child, Child) else None
 
     def hits(self) -> list[Hit]:
         """The calls that were hit since this was last asked for; some are left out when there are many."""
         child = bpf.live.get(self.slot)
-        return [_hit(*json.loads(line)) for line in child.hits()] if isinstance(child, Child) else []
+        return child.channel.hits() if isinstance(child, Child) else []
 
     def surroundings(self) -> dict[str, str]:
         """Who traces each process that the target was made of, and whether it is stopped."""
@@ -195,34 +171,11 @@ def _state(pid: int) -> str:
     return ("stopped" if stopped else "runs") + (f", traced by {tracer}" if tracer != "0" else "")
 
 
-def _sockets(filters: match.Filters) -> dict[str, object] | None:
-    if filters == match.Filters():
-        return None
-
-    def numbers(networks: Iterable[str]) -> list[tuple[int, int, int]]:
-        found = map(match.network, networks)
-        return [(net.version, int(net.network_address), int(net.netmask)) for net in found]
-
-    return {
-        "ports": filters.ports,
-        "source_ports": filters.source_ports,
-        "cidrs": numbers(filters.cidrs),
-        "exclude": numbers(filters.exclude),
-        "protocol": match.PROTOCOLS[filters.protocol] if filters.protocol else None,
-    }
-
-
 def _exempt() -> Iterator[int]:
     yield os.getpid()
     for pid in descendants(os.getpid()):
         if ptrace.of_status(pid, "Name:").startswith(f"{MARK}-"):
             yield pid
-
-
-def _hit(t: float, pid: int, comm: str, call: str, error: int, delay: float, detail: str) -> Hit:
-    said = [str(Duration(delay))] if delay > 0 else []
-    said += [errno.errorcode.get(error, str(error))] if error else []
-    return Hit(t, pid, comm, call, " ".join(said), detail)
 
 
 def _send(pid: int, number: int) -> None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Literal
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import cgroup
+from chaosd.kernel import cgroup, launch
 from chaosd.kernel.edit import MARK
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.process import ProcessRef
@@ -132,6 +132,8 @@ def _pid_namespace(pid: int) -> str:
 
 def is_chaosd(seen: Seen) -> bool:
     """Whether a process is chaosd: this one, its watchdog and helpers, a daemon or another run."""
+    if (started := launch.current()) is not None and seen.ref == started.process:
+        return False  # it has our name only until it begins
     if seen.pid == os.getpid() or seen.comm == MARK or seen.comm.startswith(f"{MARK}-"):
         return True
     words = _words(seen.pid, "cmdline")

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 import msgspec
 
 from chaosd.errors import ChaosdError
+from chaosd.kernel import launch
 from chaosd.kernel.netns import NetnsRef
 from chaosd.targets import cgroups, docker, network, units
 from chaosd.targets.build import gather, leader, suggest
@@ -72,7 +73,11 @@ def _malformed(spec: str) -> ChaosdError:
 
 def _pid(word: str) -> Target:
     table = snapshot()
-    return gather(tree(leader(word, table).pid, table), table, Life.LEADER)
+    first = leader(word, table)
+    started = launch.current()
+    # what chaosd has started itself may end: that is how such a run does
+    life = Life.NONE if started is not None and started.process == first.ref else Life.LEADER
+    return gather(tree(first.pid, table), table, life)
 
 
 def _comm(word: str) -> Target:

@@ -33,7 +33,10 @@ def _decided(leased: bool, calls: int, **rule: int) -> tuple[list[bool], dict[st
     lease[:8] = struct.pack("=Q", deadline if leased else 0)
     plain = {"seed": 5, "budget": 0, "worsen": 1 << 32, "after": 0, "first": 0, "every": 1} | rule
     decides = Rule(plain, page, lease)
-    return [decides.strikes(77) is not None for _ in range(calls)], *read(page)
+    said = [decides.strikes() is not None for _ in range(calls)]
+    for _ in filter(None, said):
+        decides.credit(77)
+    return said, *read(page)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,14 @@ def test_the_tracer_needs_the_standard_library_alone() -> None:
     loaded = {name for name in done.stdout.split() if name.startswith(("chaosd", "msgspec", "pyroute2"))}
     assert loaded == {"chaosd", "chaosd.kernel"} | {
         f"chaosd.kernel.{name}"
-        for name in ("ptrace", "tracer_start", "tracer_process", "tracer_filter", "tracer_rule")
+        for name in (
+            "ptrace",
+            "tracer_start",
+            "tracer_process",
+            "tracer_decider",
+            "tracer_filter",
+            "tracer_rule",
+        )
     }
 
 
