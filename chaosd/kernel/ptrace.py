@@ -13,7 +13,7 @@ from errno import EINTR
 
 WALL = 0x40000000  # __WALL: threads and children of any kind
 SYSCALL_STOP = 0x857F  # the status of a stop by SIGTRAP | 0x80 (PTRACE_O_TRACESYSGOOD)
-ENTRY = 1  # PTRACE_SYSCALL_INFO_ENTRY
+ENTRY, EXIT = 1, 2  # PTRACE_SYSCALL_INFO_ENTRY, _EXIT
 EVENT_EXEC, EVENT_STOP = 4, 128
 
 _PEEKUSER, _POKEUSER, _DETACH, SYSCALL = 3, 6, 17, 24
@@ -104,12 +104,24 @@ def _fail_x86(tid: int, error: int) -> None:
     call(_POKEUSER, tid, _ORIG_RAX, -1)
 
 
+def _answer_x86(tid: int, error: int) -> None:
+    call(_POKEUSER, tid, _RAX, -error)
+
+
 def _fail_arm(tid: int, error: int) -> None:
     # The number first: x0 is the first argument until then (arch/arm64/kernel/syscall.c).
-    for kind, value, size in ((_NT_ARM_SYSCALL, -1, 4), (_NT_PRSTATUS, -error, 8 if info[0] >> 63 else 4)):
-        ctypes.memmove(INFO_AT + 64, value.to_bytes(8, "little", signed=True), 8)
-        info[9], info[10] = INFO_AT + 64, size  # a struct iovec
-        call(_SETREGSET, tid, kind, INFO_AT + 72)
+    _set_arm(tid, _NT_ARM_SYSCALL, -1, 4)
+    _answer_arm(tid, error)
+
+
+def _answer_arm(tid: int, error: int) -> None:
+    _set_arm(tid, _NT_PRSTATUS, -error, 8 if info[0] >> 63 else 4)
+
+
+def _set_arm(tid: int, kind: int, value: int, size: int) -> None:
+    ctypes.memmove(INFO_AT + 64, value.to_bytes(8, "little", signed=True), 8)
+    info[9], info[10] = INFO_AT + 64, size  # a struct iovec
+    call(_SETREGSET, tid, kind, INFO_AT + 72)
 
 
 def _mend_x86(tid: int, numbers: frozenset[int]) -> None:
@@ -124,6 +136,8 @@ def _mend_nothing(_tid: int, _numbers: frozenset[int]) -> None:
 _X86 = os.uname().machine == "x86_64"
 fail = _fail_x86 if _X86 else _fail_arm
 """``fail(tid, error)``: at its entry let a call return -error, without being made."""
+answer = _answer_x86 if _X86 else _answer_arm
+"""``answer(tid, error)``: at its exit let a call return -error."""
 mend = _mend_x86 if _X86 else _mend_nothing
 """``mend(tid, numbers)``: let calls that a stop has ended with EINTR go on waiting.
 

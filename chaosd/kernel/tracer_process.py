@@ -49,6 +49,7 @@ class Tracer:
         self._patient = frozenset(settings["patient"])
         self._fresh: set[int] = set()  # seized, but not stopped for the first time
         self._inside: set[int] = set()  # between entry and exit of a call, as far as is certain
+        self._failing: set[int] = set()  # that were made to fail, and are to be told so once more
         self._held: dict[int, int] = {}  # tid -> the number of its hold
         self._due: list[tuple[int, int, int]] = []  # when, the number, tid
         self._holds = 0
@@ -105,6 +106,7 @@ class Tracer:
                 if not calls or info[3] not in calls or not self._strikes(tid, calls):
                     call(resume, tid, 0, 0)
             else:
+                self._settle(tid)
                 call(resume, tid, 0, 0)
             if self._rung:
                 self._tick()
@@ -141,6 +143,13 @@ class Tracer:
         self._held.pop(tid, None)
         self._inside.discard(tid)
         self._fresh.discard(tid)
+        self._failing.discard(tid)
+
+    def _settle(self, tid: int) -> None:
+        # At the entry a seccomp filter has its say after us, and may have answered the number -1 itself.
+        if tid in self._failing and ptrace.info[0] & 0xFF == ptrace.EXIT:
+            self._failing.remove(tid)
+            ptrace.answer(tid, self._error)
 
     def _strikes(self, tid: int, calls: dict[int, Call]) -> bool:
         hit = self._decider.decide(tid, calls, ptrace.info[3], ptrace.info[4:10].tolist())
@@ -148,6 +157,8 @@ class Tracer:
             return False
         if self._error:
             ptrace.fail(tid, self._error)
+            self._inside.discard(tid)  # its exit is looked at
+            self._failing.add(tid)
         _, delay = hit
         if delay > 0:
             self._holds += 1
@@ -236,6 +247,7 @@ class Tracer:
             return {tid}
         if status == ptrace.SYSCALL_STOP:
             ptrace.look(tid)
+            self._settle(tid)
             if ptrace.info[0] & 0xFF != ptrace.ENTRY and ptrace.interrupt(tid):
                 ptrace.resume(tid)  # any stop takes the place of one that was asked for; only there
                 return set()  # can a call be mended
