@@ -29,8 +29,7 @@ _HELP = """Start COMMAND under faults from its first instruction on.
     chaosd exec --fault "syscall.error syscalls=[fsync] errno=EIO budget=3" -- ./server --port 80
 
     The faults are lifted when the command ends, or when the duration is over; then it goes on
-    without. It has this terminal and these standard streams; chaosd speaks on standard error alone. A
-    word of a list stands in quotes if it holds a space.
+    without. It has this terminal and these standard streams; chaosd speaks on standard error alone.
 
     \b
     Exit status: the command's own, or 128 and the number of the signal that ended it. Only if
@@ -95,10 +94,15 @@ def _fault(text: str) -> tuple[str, dict[str, Any]]:
         raise ChaosdError(
             f"--fault {text!r} names no fault", hint="such as --fault 'network.delay delay=1s'"
         ) from None
+    pairs: list[str] = []
     for word in words:
-        if "=" not in word:
+        if pairs and pairs[-1].count("[") > pairs[-1].count("]"):
+            pairs[-1] += f" {word}"  # the list goes on
+        elif "=" in word:
+            pairs.append(word)
+        else:
             raise ChaosdError(f"--fault {text!r}: {word!r} is not KEY=VALUE")
-    return name, {key: scalar(value) for key, _, value in (word.partition("=") for word in words)}
+    return name, {key: scalar(value) for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 class _Foreground:

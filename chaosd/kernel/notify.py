@@ -68,6 +68,10 @@ class Notify(Edit, frozen=True, tag="process.notify"):
         """Start the supervisor, and say which calls it will be about: the filter is for all faults."""
         _child(self).want({arch: _numbers(names) for arch, names in self._calls().items()})
 
+    def ready(self) -> bool:
+        """Whether the supervisor has started."""
+        return _child(self).ready()
+
     def _calls(self) -> dict[int, dict[int, str]]:
         return arguments.numbered(self.calls.names)
 
@@ -163,8 +167,7 @@ class _Held:
         try:
             self.child.drop(self.index)
         except ChaosdError:
-            hush(self.child.process.pid)
-            self.child.close()
+            hush(self.child.process.pid, signal.SIGKILL)  # if it is not dead: its keeper lets pass then
 
 
 @capability("seccomp-notify")

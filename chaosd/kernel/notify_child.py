@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from chaosd.kernel.decision import Channel
 from chaosd.kernel.launch import WAITING, Launch
 
 _START_WITHIN = 10.0
+_HEED_WITHIN = 1.0
 _ROOT = str(Path(__file__).resolve().parents[2])
 _BEGIN = "import sys; sys.path.append(sys.argv[1]); from chaosd.kernel.notify_start import main; main()"
 """Run as a module of the package it is compiled once, which as a script it would be at each start."""
@@ -34,7 +37,7 @@ class Child:
     def __init__(self, run: str, launch: Launch) -> None:
         self._launch = launch
         self._wanted: dict[int, set[int]] = {}
-        self._supervises = False
+        self._up = self._supervises = False
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
@@ -45,6 +48,20 @@ class Child:
                 start_new_session=True,
             )
         self._end.settimeout(_START_WITHIN)
+        self._began = time.monotonic()
+
+    def ready(self) -> bool:
+        """Whether it has started.
+
+        Raises:
+            ChaosdError: it has not, and does not.
+        """
+        if not self._up and select.select([self._end], [], [], 0)[0]:
+            self._up = self._end.recv(16) == b"up"
+        late = time.monotonic() > self._began + _START_WITHIN
+        if not self._up and (late or self.process.poll() is not None):
+            raise ChaosdError(f"the supervisor did not start: {self._last_words()}")
+        return self._up
 
     def want(self, numbers: dict[int, set[int]]) -> None:
         """Have these calls stopped, too: by AUDIT_ARCH and number; only before the first ``add``."""
@@ -58,6 +75,8 @@ class Child:
             UnsupportedError: the kernel takes no filter.
             ChaosdError: it did not start, or the program has begun.
         """
+        while not self.ready():
+            time.sleep(0.01)
         if not self._supervises:
             self._supervise()
         fds = (channel.page, channel.pipe, bpf.lease().fd)
@@ -78,12 +97,18 @@ class Child:
         said = b""
         with suppress(OSError):
             socket.send_fds(self._end, [json.dumps(what).encode()], fds)
+            hush(self.process.pid, 0)  # somebody may have stopped it
             said = self._end.recv(16)
         if said != b"ready":
             raise ChaosdError(f"the supervisor does not answer: {self._last_words()}")
 
     def drop(self, index: int) -> None:
-        """Let it decide no longer for a fault; it lets pass what that had held."""
+        """Let it decide no longer for a fault; it lets pass what that had held.
+
+        Raises:
+            ChaosdError: it does not answer.
+        """
+        self._end.settimeout(_HEED_WITHIN)
         self._order({"drop": index})
 
     def _last_words(self) -> str:
@@ -117,8 +142,8 @@ def supervisors(run: str) -> Iterator[int]:
                 yield int(pid)
 
 
-def hush(pid: int, number: int = signal.SIGTERM) -> None:
-    """Let a supervisor let everything pass, also one that somebody stopped."""
+def hush(pid: int, number: int) -> None:
+    """Send a supervisor a signal: SIGTERM to let everything pass, 0 to go on if somebody stopped it."""
     with suppress(ProcessLookupError):
         fd = os.pidfd_open(pid)
         try:

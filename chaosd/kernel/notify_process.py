@@ -36,6 +36,7 @@ _SIZE = 80  # struct seccomp_notif; the id first, then pid, flags, number, arch,
 _EMPTY = bytes(_SIZE)
 _TICK = 0.05  # seconds between two looks at the lease while calls are held
 _PR_SET_NAME = 15
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _ioctl = _libc.ioctl
@@ -131,13 +132,14 @@ class Supervisor:
         self._control = control
         if control is not None:
             self._poll.register(control.fileno(), select.POLLIN)
-        _call_it(DECIDES if control else PASSES)
+        _call_it(PASSES)
         self._woken = _heed_nothing()
         self._poll.register(self._woken, select.POLLIN)
         self._keep()
         listener, poll = self._calls.listener, self._poll.poll
         while True:
-            for fd, event in poll(None) if not self._held else self._patient():
+            # the listener was the first to be registered: what others say comes before any call
+            for fd, event in reversed(poll(None) if not self._held else self._patient()):
                 if fd != listener:
                     self._other(fd)
                 elif event & select.POLLIN:
@@ -227,11 +229,14 @@ class Supervisor:
             self._deciders[order["index"]] = Decider(given, _group, lambda: self._calls.still(self._slot))
             os.close(page)
             os.close(lease)
+            _call_it(DECIDES)
         self._control.send(b"ready")
 
     def _drop(self, index: int) -> None:
         self._deciders.pop(index, None)
         self._release()
+        if not self._deciders:
+            _call_it(PASSES)
 
     def _release(self) -> None:
         while self._held:
@@ -261,6 +266,7 @@ class Supervisor:
         os.close(self._woken)
         _heed_nothing()
         _speak_to_nobody()
+        stay_in_memory()
         _call_it(KEEPS)
         _wait_for(first, self._calls.listener)
         self._calls.let_go()
@@ -295,6 +301,11 @@ def _reap() -> None:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
         pass
+
+
+def stay_in_memory() -> None:
+    """Need no disk to answer: one may be held up by the very faults. A child has to say so again."""
+    _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
 
 
 def _call_it(name: str) -> None:

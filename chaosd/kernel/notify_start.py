@@ -8,16 +8,14 @@ import json
 import os
 from typing import Any
 
-from chaosd.kernel.notify_process import Notifications, Supervisor
+from chaosd.kernel.notify_process import Notifications, Supervisor, stay_in_memory
 
 _PR_SET_TIMERSLACK = 29
-_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
 def _settle() -> None:
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
-    libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which delays would be late
+    stay_in_memory()
     try:
         os.setpriority(os.PRIO_PROCESS, 0, -10)
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as adjust:
@@ -31,6 +29,7 @@ def main() -> None:
     from _socket import socket  # what `socket` is built on, without its imports
 
     control: Any = socket(-1, -1, -1, os.dup(0))
+    control.send(b"up")
     said, ancillary, _, _ = control.recvmsg(4096, 64)
     if not said:
         return  # the engine has changed its mind

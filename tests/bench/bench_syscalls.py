@@ -95,7 +95,7 @@ def _ways() -> dict[str, Way]:
     """Every mechanism that works here for openat, and strace."""
     found: dict[str, Way] = {}
     for mechanism in LADDER:
-        if mechanism.name != "cgroup" and not mechanism.missing():
+        if mechanism.name != "cgroup" and not mechanism.launched and not mechanism.missing():
             found[mechanism.name] = lambda target, after, name=mechanism.name: _ours(target, name, after)
     found |= {"strace": _strace}
     chosen = os.environ.get("CHAOSD_BENCH_WAYS", ",".join(found)).split(",")
