@@ -165,6 +165,7 @@ class _Run:
         try:
             while now() < self.ends and not self._over():
                 self._tick()
+            self._check_interrupt()  # the end may have come of the same Ctrl-C
         finally:
             self._sample()
             self._stats("during", since=self.live)

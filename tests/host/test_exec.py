@@ -502,8 +502,8 @@ def test_ctrl_c_reaches_the_command_and_lifts_the_fault(shell: Exec) -> None:
     """A command that goes on after it is waited for, without faults; the second one ends it."""
     need(NOTIFY)
     code = """
-print("up", tries(1), flush=True)
 try:
+    print("up", tries(1), flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(1)
