@@ -166,22 +166,16 @@ Security modules are asked about: {security}.
 """
 
 COVERED = (
-    ("calls", "all", "see below", "socket, bind, connect; sends of datagrams to an address", "all"),
-    ("`path`", "of descriptors", "of files, not of `kill`, `fork`, `brk`", "no", "of descriptors and names"),
-    ("an open that fails", "has done nothing", "has made the file, if it was to", "-", "has done nothing"),
-    ("threads, and children made later", "yes", "yes", "yes", "yes"),
-    ("processes that join the cgroup (v2) later", "yes", "yes", "yes", "no"),
-    ("the whole `host`", "yes", "yes", "yes", "no"),
-    ("32-bit programs", "yes, but for `socketcall(2)`", "yes, but for `socketcall(2)`", "yes", "yes"),
-    ("what io_uring does", "no: it makes no call", "yes", "yes, of these", "no"),
-    ("what the vDSO answers, such as `clock_gettime`", "no", "no", "no", "no"),
-    (
-        "slows the target",
-        "at the chosen calls",
-        "at the chosen calls",
-        "at the chosen calls",
-        "at every call",
-    ),
+    ("calls", "all", "see below", "socket, bind, connect; sends of datagrams to an address", "all", "all"),
+    ("targets", "all", "all", "all", "what `chaosd exec` starts", "all but `host`"),
+    ("`path`", "of descriptors", "of files, not of `kill`, `fork`, `brk`", "no", "all", "all"),
+    ("an open that fails", "did nothing", "made the file, if it was to", "-", "did nothing", "did nothing"),
+    ("threads, and children made later", "yes", "yes", "yes", "yes", "yes"),
+    ("processes that join the cgroup (v2) later", "yes", "yes", "yes", "-", "no"),
+    ("32-bit programs", "but for `socketcall(2)`", "but for `socketcall(2)`", "yes", "yes", "yes"),
+    ("what io_uring does", "no: it makes no call", "yes", "yes, of these", "no", "no"),
+    ("what the vDSO answers, such as `clock_gettime`", "no", "no", "no", "no", "no"),
+    ("slows", "the chosen calls", "the chosen calls", "the chosen calls", "the chosen calls", "every call"),
 )
 """What each mechanism for system calls meets."""
 
@@ -189,7 +183,7 @@ COVERED = (
 def _calls_section() -> str:
     table = _fields(describe(SyscallFault)["fields"], _of_calls())
     groups = "\n".join(f"| `{name}` | {', '.join(calls)} |" for name, calls in GROUPS.items())
-    covered = _table(("", "override", "security", "cgroup", "ptrace"), COVERED)
+    covered = _table(("", "override", "security", "cgroup", "notify", "ptrace"), COVERED)
     security = ", ".join(sorted(_asked()))
     return CALLS.format(table=table, groups=groups, covered=covered, security=security)
 
