@@ -49,7 +49,8 @@ def _faults() -> list[dict[str, Any]]:
 
     rows = []
     for name, fault in registry().items():
-        missing = {mechanism.name: mechanism.missing(anew=True) for mechanism in fault.mechanisms}
+        ladder = [mechanism for mechanism in fault.mechanisms if not mechanism.launched]
+        missing = {mechanism.name: mechanism.missing(anew=True) for mechanism in ladder}
         usable = [mechanism for mechanism, why in missing.items() if not why]
         chosen = usable if fault.combines else usable[:1]
         rows.append({"fault": name, "mechanism": " + ".join(chosen) or None, "missing": missing})

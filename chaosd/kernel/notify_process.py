@@ -60,9 +60,7 @@ class Notifications:
         self._respond_at = ctypes.addressof(self._response)
         self._response_id = memoryview(self._response).cast("B").cast("Q")
         self._response_ints = memoryview(self._response).cast("B").cast("i")
-        _ioctl(
-            listener, _SET_FLAGS, _SYNC_WAKE_UP
-        )  # Linux 6.6: half the time, for both are never busy at once
+        _ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)  # Linux 6.6: both are never busy at once
 
     def receive(self) -> int:
         """The slot of the next stopped call; -1 when its thread was killed meanwhile. One must be waiting."""
