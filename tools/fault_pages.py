@@ -172,7 +172,7 @@ COVERED = (
     ("an open that fails", "did nothing", "made the file, if it was to", "-", "did nothing", "did nothing"),
     ("threads, and children made later", "yes", "yes", "yes", "yes", "yes"),
     ("processes that join the cgroup (v2) later", "yes", "yes", "yes", "-", "no"),
-    ("32-bit programs", "but for `socketcall(2)`", "but for `socketcall(2)`", "yes", "yes", "yes"),
+    ("32-bit programs", "but for `socketcall(2)`", "but for `socketcall(2)`", "yes", "not tried", "yes"),
     ("what io_uring does", "no: it makes no call", "yes", "yes, of these", "no", "no"),
     ("what the vDSO answers, such as `clock_gettime`", "no", "no", "no", "no", "no"),
     ("slows", "the chosen calls", "the chosen calls", "the chosen calls", "the chosen calls", "every call"),
