@@ -51,7 +51,15 @@ class ProbeCustom(Fault, frozen=True, kw_only=True):
         """One edit, for the source as it is now."""
         found = custom_source.read(self.source)
         chance = self.probability.fraction
-        rule = Rule(at.seed, chance, budget=self.budget, after=self.after, first=self.first, every=self.every)
+        rule = Rule(
+            at.seed,
+            chance,
+            budget=self.budget,
+            after=self.after,
+            first=self.first,
+            every=self.every,
+            fault=at.index,
+        )
         told = tuple(self.parameters.items())
         return [CustomProbe(at.run, at.index, members(target), found.path, found.sha256, told, rule)]
 

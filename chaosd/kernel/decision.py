@@ -47,7 +47,7 @@ def settings(calls: Calls, rule: Rule, error: int, delay: float, jitter: float) 
 
 
 def _rule(rule: Rule) -> dict[str, int]:
-    plain = {name: getattr(rule, name) for name in ("budget", "after", "first", "every")}
+    plain = {name: getattr(rule, name) for name in ("budget", "after", "first", "every", "fault")}
     return {"seed": rule.seed % (1 << 64), "worsen": round(rule.worsen * (1 << 32)), **plain}
 
 
@@ -91,7 +91,7 @@ class Channel:
     def evidence(self) -> Evidence:
         """Calls matched, hit and spared, and whose."""
         counts, processes = tracer_rule.read(self._counts)
-        skipped = {why: counts[why] for why in ("probability", "turn", "budget", "lease") if counts[why]}
+        skipped = {why: count for why, count in counts.items() if why in tracer_rule.SKIPPED and count}
         return Evidence(counts["matched"], counts["injected"], skipped, "calls", processes)
 
     def hits(self) -> list[Hit]:
