@@ -103,7 +103,7 @@ class Lease:
         self._page[:8] = struct.pack("=Q", int(until * 1e9))
 
     def set_share(self, fault: int, share: float) -> None:
-        """Let only a share (0 to 1) of what a fault has chosen be hit; a smaller share is part of a larger."""
+        """Let a share (0 to 1) of what a fault has chosen be hit; a smaller one is part of a larger one."""
         self._put(1 + fault, 1 - share)
 
     def set_strength(self, fault: int, strength: float) -> None:

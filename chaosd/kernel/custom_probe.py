@@ -13,7 +13,7 @@ from chaosd.errors import ChaosdError
 from chaosd.kernel import bpf, custom_source, links, match, tasks
 from chaosd.kernel.custom_child import Child, helpers
 from chaosd.kernel.custom_source import Parameters
-from chaosd.kernel.edit import Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import Control, Edit, Evidence, Hit, Undo
 from chaosd.kernel.tasks import Members
 
 _MAPS = ("custom", "progress", "counts", "tasks", "processes", "within", "hits")
@@ -124,6 +124,20 @@ class CustomProbe(Edit, frozen=True, tag="bpf.custom"):
         if held is not None:
             return held.child.problem()
         return "" if self.present() else "its process is gone"
+
+    @property
+    def control(self) -> Control:
+        """Any: fewer events are hit."""
+        return "dial"
+
+    @property
+    def thins(self) -> bool:
+        """Always."""
+        return True
+
+    def scale(self, strength: float, share: float) -> None:
+        """Spare some of the events that are chosen."""
+        bpf.lease().set_share(self.index, share * strength)
 
     def renew(self, until: float) -> None:
         """Move the deadline of all programs of this process; the probe reads the very same page."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from chaosd.kernel import arguments, match, tracer_rule
+from chaosd.kernel import arguments, bpf, match, tracer_rule
 from chaosd.kernel.edit import MARK, Evidence, Hit
 from chaosd.kernel.match import Rule
 from chaosd.kernel.syscalls import Calls
@@ -66,6 +66,13 @@ def _sockets(filters: match.Filters) -> dict[str, object] | None:
         "exclude": numbers(filters.exclude),
         "protocol": match.PROTOCOLS[filters.protocol] if filters.protocol else None,
     }
+
+
+def scale(fault: int, error: int, strength: float, share: float) -> None:
+    """Spare some of the calls that are chosen if they are to fail, else shorten how long they are held."""
+    lease = bpf.lease()
+    lease.set_strength(fault, 1.0 if error else strength)
+    lease.set_share(fault, share * (strength if error else bool(strength)))
 
 
 class Channel:

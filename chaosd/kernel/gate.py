@@ -7,7 +7,7 @@ from typing import Literal
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import bpf, match, sockets
-from chaosd.kernel.edit import Edit, Evidence, Undo
+from chaosd.kernel.edit import Control, Edit, Evidence, Undo
 from chaosd.kernel.netns import NetnsRef
 
 Act = Literal["drop", "queue", "double"]
@@ -83,6 +83,20 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
     def present(self) -> bool:
         """Whether this process has it loaded."""
         return self.slot in bpf.live
+
+    @property
+    def control(self) -> Control:
+        """A queue behind it has a strength of its own; what drops or doubles does so to fewer."""
+        return "switch" if self.act == "queue" else "dial"
+
+    @property
+    def thins(self) -> bool:
+        """Always."""
+        return True
+
+    def scale(self, strength: float, share: float) -> None:
+        """Spare some of what is chosen."""
+        bpf.lease().set_share(self.index, share * (bool(strength) if self.act == "queue" else strength))
 
     def renew(self, until: float) -> None:
         """Move the deadline of all programs of this process."""

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 from chaosd.kernel import bpf, hooks, links, match, patterns, tasks
-from chaosd.kernel.edit import Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import Control, Edit, Evidence, Hit, Undo
 from chaosd.kernel.hooks import ASYNCHRONOUS, ENTRY, Hook
 from chaosd.kernel.process import comm_of
 from chaosd.kernel.syscalls import Calls
@@ -142,6 +142,20 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
     def present(self) -> bool:
         """Whether this process holds the programs."""
         return self.slot in bpf.live
+
+    @property
+    def control(self) -> Control:
+        """Any: fewer calls fail."""
+        return "dial"
+
+    @property
+    def thins(self) -> bool:
+        """Always."""
+        return True
+
+    def scale(self, strength: float, share: float) -> None:
+        """Spare some of the calls that are chosen."""
+        bpf.lease().set_share(self.index, share * strength)
 
     def renew(self, until: float) -> None:
         """Move the deadline of all programs of this process."""

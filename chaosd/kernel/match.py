@@ -140,7 +140,9 @@ class Rule(msgspec.Struct, frozen=True):
         """As struct rule."""
         chances = (round(c * _CERTAIN) for c in (self.worsen, self.mend, self.good, self.bad))
         turn = (self.after, self.first, self.every)
-        return struct.pack("=9Q2I", self.seed % (1 << 64), self.budget, *chances, *turn, self.by_flow, self.fault)
+        return struct.pack(
+            "=9Q2I", self.seed % (1 << 64), self.budget, *chances, *turn, self.by_flow, self.fault
+        )
 
 
 def evidence(counts: Map, unit: str) -> Evidence:

@@ -18,7 +18,7 @@ from chaosd.errors import ChaosdError
 from chaosd.kernel import arguments, bpf, decision, launch, seccomp
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.decision import Channel
-from chaosd.kernel.edit import Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import Control, Edit, Evidence, Hit, Undo
 from chaosd.kernel.match import Rule
 from chaosd.kernel.notify_child import Child, hush, supervisors
 from chaosd.kernel.notify_process import Notifications
@@ -125,6 +125,20 @@ class Notify(Edit, frozen=True, tag="process.notify"):
         if isinstance(held, _Held):
             return held.child.problem()
         return "" if self.present() else "its supervisor is gone"
+
+    @property
+    def control(self) -> Control:
+        """Any: delays get shorter, and of calls that are to fail fewer do."""
+        return "dial"
+
+    @property
+    def thins(self) -> bool:
+        """Always."""
+        return True
+
+    def scale(self, strength: float, share: float) -> None:
+        """As ``decision.scale``."""
+        decision.scale(self.index, self.error, strength, share)
 
     def renew(self, until: float) -> None:
         """Move the deadline, after which every call passes."""

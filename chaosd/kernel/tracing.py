@@ -18,7 +18,7 @@ from chaosd.errors import ChaosdError, TargetLostError
 from chaosd.kernel import arguments, bpf, decision, ptrace, syscalls
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.cgroup import CgroupRef
-from chaosd.kernel.edit import MARK, Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import MARK, Control, Edit, Evidence, Hit, Undo
 from chaosd.kernel.match import Rule
 from chaosd.kernel.process import ProcessRef, descendants, stat_fields
 from chaosd.kernel.syscalls import Calls
@@ -139,6 +139,20 @@ class Trace(Edit, frozen=True, tag="process.trace"):
         if isinstance(child, Child):
             return child.problem()
         return "" if self.present() else "its tracer is gone"
+
+    @property
+    def control(self) -> Control:
+        """Any: delays get shorter, and of calls that are to fail fewer do."""
+        return "dial"
+
+    @property
+    def thins(self) -> bool:
+        """Always."""
+        return True
+
+    def scale(self, strength: float, share: float) -> None:
+        """As ``decision.scale``."""
+        decision.scale(self.index, self.error, strength, share)
 
     def renew(self, until: float) -> None:
         """Move the deadline, after which every call is let go."""
