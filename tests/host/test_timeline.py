@@ -16,7 +16,10 @@ from world import need
 
 from chaosd.kernel.capability_network import CONNECT, GATE
 from chaosd.kernel.capability_syscalls import SECURITY
+from chaosd.kernel.cgroup import CPU_V1, CPU_V2
 from chaosd.kernel.tracing import PTRACE
+
+SOME_CPU = CPU_V1 | CPU_V2
 
 RUN = """
 name: timeline
@@ -95,12 +98,16 @@ def test_one_after_the_other_on_the_same_piece_of_kernel_state(shell: Shell) -> 
     assert view["plan"]["faults"][1]["start"] == 3
     during = {(sample["levels"][0], sample["levels"][1]) for sample in samples}
     assert during == {(1, 0), (0, 0), (0, 1)}
-    status, out = shell.run(
-        "plan",
-        shell.scenario(RUN.format(duration="6s", more="") + f"  - {first}\n  - process.pause: {{{{}}}}\n"),
-    )
-    assert status == 2
-    assert "at the same time" in out
+
+
+def test_two_that_need_the_same_at_the_same_time_are_refused(shell: Shell) -> None:
+    need(SOME_CPU)
+    head, first = RUN.format(duration="6s", more=""), "  - cpu.throttle: {{percent: 20%, lasts: 3s}}\n"
+    for start, status in (("2s", 2), ("3s", 0)):
+        second = f"  - cpu.throttle: {{{{percent: 30%, start: {start}}}}}\n"
+        found, out = shell.run("plan", shell.scenario(head + first + second))
+        assert found == status, out
+        assert ("at the same time" in out) == (status == 2)
 
 
 def test_a_later_fault_that_is_never_reached_makes_the_run_inconclusive(shell: Shell) -> None:
