@@ -72,7 +72,14 @@ def follow(path: Path) -> None:
 
 
 def _screen(view: View) -> RenderableType:
-    return Group(_headline(view), *_tables(view))
+    return Group(_headline(view), *_strengths(view), *_tables(view))
+
+
+def _strengths(view: View) -> Iterator[Text]:
+    if any(level not in (0, 1) for level in view.levels) or len(set(view.levels)) > 1:
+        faults = view.plan.get("faults", ())
+        said = [f"{fault['fault']} {level:.0%}" for fault, level in zip(faults, view.levels, strict=False)]
+        yield Text.assemble(("strength  ", "dim"), ", ".join(said))
 
 
 def _headline(view: View) -> Text:
@@ -171,6 +178,8 @@ def plan(data: dict[str, Any]) -> None:
         mark = ("  cannot be undone", "bold red") if fault["irreversible"] else ""
         _say()
         _say((fault["fault"], "bold"), f" on {fault['target']} by {fault['mechanism']}", mark)
+        if (fault["start"], fault["end"], fault["shape"]) != (0, data["duration"], "constant"):
+            _say(f"  when    from {fault['start']:g} s to {fault['end']:g} s, {fault['shape']}")
         for line in fault["edits"]:
             _say(f"  edit    {line}")
         for line in fault["effect"]:

@@ -43,7 +43,7 @@ class CpuThrottle(Fault, frozen=True, kw_only=True):
         ref = own(target, at, "cpu")
         had = min(cpu_share(ref) if ref is not None else math.inf, len(os.sched_getaffinity(0)))
         if had <= self.percent.fraction:
-            raise ChaosdError(f"{target.spec} has no more than {had:.0%} of a CPU", hint="ask for less")
+            raise ChaosdError(f"{target.spec} is already limited to {had:.0%} of a CPU", hint="ask for less")
         quota, period = str(self._quota), str(round(self.period * 1_000_000))
         v1 = {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota}
         settings = {"cpu.max": f"{quota} {period}"} if at.mechanism == "cgroup-v2" else v1

@@ -28,7 +28,7 @@ class View(msgspec.Struct):
     ``live`` and ``fault_ends`` are CLOCK_BOOTTIME seconds: when the fault was in force, and is to end.
     ``stats`` holds the checks' figures before, during and after the fault; ``checks`` the newest
     sample; ``evidence`` the kernel's counts, one entry for each fault that counts; ``hits`` the
-    newest single events that were recorded.
+    newest single events that were recorded; ``levels`` how strong each fault of the plan is, from 0 to 1.
     """
 
     run: str = ""
@@ -42,6 +42,7 @@ class View(msgspec.Struct):
     checks: dict[str, dict[str, Any]] = {}
     evidence: list[dict[str, Any]] = []
     hits: list[dict[str, Any]] = []
+    levels: list[float] = []
     stats: dict[str, dict[str, dict[str, Any]]] = {}
     edits: dict[int, EditState] = {}
     restored: dict[str, Any] = {}
@@ -84,6 +85,7 @@ class View(msgspec.Struct):
     def _on_sample(self, record: Record) -> None:
         # once the edits are put back, nothing counts any more; what was counted stays
         self.checks, self.evidence = record["checks"], record["evidence"] or self.evidence
+        self.levels = record.get("levels", [])
         self.hits = [*self.hits, *record.get("hits", ())][-HITS:]
 
     def _on_stats(self, record: Record) -> None:
