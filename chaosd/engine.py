@@ -296,7 +296,5 @@ class _Run:
         )
 
     def _stats(self, when: str, since: float) -> None:
-        if self.plan.checks:
-            self.journal.write(
-                "stats", sync=False, when=when, checks=self.sampler.summary(now() - since, since=since)
-            )
+        if checks := self.sampler.summary(now() - since, since=since):
+            self.journal.write("stats", sync=False, when=when, checks=checks)

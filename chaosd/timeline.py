@@ -115,7 +115,7 @@ class Timeline:
         self._revert([edit for edit in course.planned.edits if edit not in held])
 
     def check_targets(self) -> None:
-        """Raise ``TargetLostError`` if the target of a fault in force is gone and was not killed on purpose."""
+        """Raise ``TargetLostError`` where one is gone that was not killed on purpose."""
         for planned in self.live:
             if not planned.fault.irreversible:
                 planned.target.check_alive()
