@@ -15,7 +15,8 @@ FLOORS = (
     {"scenario"},
     {"plan"},
     {"engine"},
-    {"report", "metrics", "orchestrate"},
+    {"report"},
+    {"metrics", "orchestrate"},
     {"daemon"},
     {"cli"},
 )
