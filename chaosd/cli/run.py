@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chaosd.cli.render import Progress
     from chaosd.journal import Record
     from chaosd.plan import Plan
+    from chaosd.report.fold import View
     from chaosd.scenario import Scenario
 
 _Command = Callable[..., Any]
@@ -61,7 +62,10 @@ set_option = click.option(
 @_common
 @click.option("--dry-run", is_flag=True, help="Stop after the plan; touch nothing.")
 @click.option(
-    "--report", metavar="DIR", type=click.Path(file_okay=False), help="Also write result.json there."
+    "--report",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Also write result.json, report.html, junit.xml and summary.md there.",
 )
 def run(
     scenario: str,
@@ -187,22 +191,37 @@ def _execute(scenario: Scenario, confirmed: bool, as_json: bool, report: str | N
     finally:
         for progress in shown:
             progress.close()
-    if report:
-        _write_report(view, report)
     if as_json:
-        print_json(view)
+        print_json(view.brief())
     else:
         from chaosd.cli import render
 
         render.result(view)
-    return int(status)
+    return _reported(view, report, int(status)) if report else int(status)
 
 
-def _write_report(view: object, folder: str) -> None:
+def _reported(view: View, folder: str, status: int) -> int:
+    from chaosd.cli.output import print_error
+    from chaosd.errors import ChaosdError
+
+    try:
+        _write_report(view, folder)
+    except ChaosdError as error:
+        print_error(error, as_json=False)
+        return status or int(error.exit)  # how the run ended is what matters most
+    return status
+
+
+def _write_report(view: View, folder: str) -> None:
     from pathlib import Path
 
     import msgspec
 
+    from chaosd.cli.report import write
+    from chaosd.report.render import render
+
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "result.json").write_bytes(msgspec.json.format(msgspec.json.encode(view)))
+    write(place / "result.json", msgspec.json.format(msgspec.json.encode(view.brief())).decode(), folder=True)
+    write(place / "report.html", render([view], "html"))
+    write(place / "junit.xml", render([view], "junit"))
+    write(place / "summary.md", render([view], "markdown"))
