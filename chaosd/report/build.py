@@ -16,11 +16,8 @@ from chaosd.report.model import Fact, Line, Report, Run, Skipped
 def report(views: Sequence[View], title: str = "", skipped: Sequence[Skipped] = ()) -> Report:
     """Everything that a report shows, of runs in this order."""
     runs = tuple(run(view) for view in views)
-    coverage = score.cover(
-        [(done.score, facts.families(view)) for done, view in zip(runs, views, strict=True)]
-    )
     named = runs[0].scenario if len(runs) == 1 else f"{len(runs)} runs"
-    return Report(model.FORMAT, title or named, __version__, coverage, runs, tuple(skipped))
+    return Report(model.FORMAT, title or named, __version__, score.of_runs(views), runs, tuple(skipped))
 
 
 def run(view: View) -> Run:

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from chaosd.report import lines
-from chaosd.report.model import Report, Run, Skipped
+from chaosd.report.model import Report, Run
 
 FAILURES = ("failed", "aborted", "target-lost", "inconclusive")
 """Verdicts about the system, and of runs that showed nothing: the test case failed."""
@@ -19,47 +19,61 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def document(report: Report) -> str:
-    """One suite with a test case for each run and each scenario that was not run."""
-    suites = ET.Element("testsuites")
-    suite = ET.SubElement(suites, "testsuite")
-    cases = [_case(suite, run) for run in report.runs] + [_skip(suite, skip) for skip in report.skipped]
-    kinds = [child.tag for case in cases for child in case]
-    counts = {"tests": len(cases)} | {
-        name: kinds.count(kind)
-        for name, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+    """A suite with one test case for each run and for each scenario that was not run.
+
+    The figures of a run are properties of its suite: those of a test case are not in every schema.
+    """
+    root = ET.Element("testsuites")
+    for run in report.runs:
+        _run(root, run)
+    for skip in report.skipped:
+        case = _suite(root, skip.scenario, "chaosd.run", 0.0, skipped=1)
+        _set(ET.SubElement(case, "skipped"), message=skip.reason)
+    counts = {
+        name: sum(int(suite.get(name, 0)) for suite in root) for name in ("tests", "failures", "errors")
     }
-    took = sum(run.took for run in report.runs)
-    _set(suites, name="chaosd", time=f"{took:.3f}", **counts)
-    _set(suite, name=report.title, time=f"{took:.3f}", **counts)
-    if report.runs:
-        began = min(run.began for run in report.runs)
-        _set(suite, timestamp=datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
-    ET.indent(suites)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+    _set(root, name=report.title, time=f"{sum(run.took for run in report.runs):.3f}", **counts)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(suite: ET.Element, run: Run) -> ET.Element:
-    case = ET.SubElement(suite, "testcase")
-    _set(case, name=run.scenario, classname=f"chaosd.{run.category or 'run'}", time=f"{run.took:.3f}")
-    properties = ET.SubElement(case, "properties")
+def _run(root: ET.Element, run: Run) -> None:
+    kind = _kind(run.verdict)
+    counted = {"failure": "failures", "error": "errors", "skipped": "skipped"}
+    case = _suite(
+        root,
+        run.scenario,
+        f"chaosd.{run.category or 'run'}",
+        run.took,
+        **({counted[kind]: 1} if kind else {}),
+    )
+    if kind:
+        said = ET.SubElement(case, kind)
+        _set(said, type=run.verdict, message=f"{run.verdict}: {run.reason}")
+    ET.SubElement(case, "system-out").text = _clean("\n".join(_told(run)))
+    properties = ET.Element("properties")
     for name, value in _properties(run).items():
         _set(ET.SubElement(properties, "property"), name=name, value=value)
-    if run.verdict != "passed":
-        kind = "failure" if run.verdict in FAILURES else "skipped" if run.verdict in SKIPPED else "error"
-        said = ET.SubElement(case, kind)
-        _set(
-            said,
-            message=f"{run.verdict}: {run.reason}",
-            **({} if kind == "skipped" else {"type": run.verdict}),
-        )
-    ET.SubElement(case, "system-out").text = _clean("\n".join(_told(run)))
-    return case
+    root[-1].insert(0, properties)
+    _set(root[-1], timestamp=datetime.fromtimestamp(run.began, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
 
 
-def _skip(suite: ET.Element, skip: Skipped) -> ET.Element:
+def _kind(verdict: str) -> str:
+    if verdict == "passed":
+        return ""
+    return "failure" if verdict in FAILURES else "skipped" if verdict in SKIPPED else "error"
+
+
+def _suite(root: ET.Element, name: str, classname: str, took: float, **counts: int) -> ET.Element:
+    suite = ET.SubElement(root, "testsuite")
+    _set(
+        suite,
+        name=name,
+        time=f"{took:.3f}",
+        **{"tests": 1, "failures": 0, "errors": 0, "skipped": 0} | counts,
+    )
     case = ET.SubElement(suite, "testcase")
-    _set(case, name=skip.scenario, classname="chaosd.run", time="0.000")
-    _set(ET.SubElement(case, "skipped"), message=skip.reason)
+    _set(case, name=name, classname=classname, time=f"{took:.3f}")
     return case
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 import msgspec
@@ -61,22 +61,17 @@ def of_run(view: View) -> Score:
     return Score(sum(part.points for part in parts), parts)
 
 
-def of_runs(views: Iterable[View]) -> Coverage:
+def of_runs(views: Sequence[View]) -> Coverage:
     """The score of several runs, in which each family of faults counts the same."""
-    return cover([(of_run(view), facts.families(view)) for view in views])
-
-
-def cover(scores: Sequence[tuple[Score, Sequence[str]]]) -> Coverage:
-    """The same of scores that are known, each with the families of its run."""
     found: dict[str, list[float]] = {}
-    for score, families in scores:
-        for family in families if score.value is not None else ():
-            found.setdefault(family, []).append(score.value or 0.0)
+    scored = [(value, facts.families(view)) for view in views if (value := of_run(view).value) is not None]
+    for value, families in scored:
+        for family in families:
+            found.setdefault(family, []).append(value)
     means = {family: fmean(values) for family, values in sorted(found.items())}
     known = {name.partition(".")[0] for name in registry()} - {_OWN}
-    scored = sum(score.value is not None for score, _ in scores)
-    value = fmean(means.values()) if means else None
-    return Coverage(value, means, tuple(sorted(known - means.keys())), scored, len(scores))
+    untried = tuple(sorted(known - means.keys()))
+    return Coverage(fmean(means.values()) if means else None, means, untried, len(scored), len(views))
 
 
 def _unscored(view: View) -> str:

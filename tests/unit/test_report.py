@@ -11,6 +11,7 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import junitparser
 import pytest
@@ -206,8 +207,7 @@ def test_a_journal_without_an_end_says_so() -> None:
 
 
 def _cases(text: str) -> list[junitparser.TestCase]:
-    (suite,) = junitparser.JUnitXml.fromstring(text.encode())
-    return list(suite)
+    return [case for suite in junitparser.JUnitXml.fromstring(text.encode()) for case in suite]
 
 
 @pytest.mark.parametrize(
@@ -233,16 +233,42 @@ def test_junit_knows_what_failed_what_was_skipped_and_what_went_wrong(verdict: s
 def test_junit_counts_its_cases_and_has_figures() -> None:
     views = [told(), told(verdict="failed", reason="x"), told(verdict="killed", reason="y")]
     text = render(views, "junit", title="Nightly", skipped=[Skipped("disk-slow", "no io controller")])
-    (suite,) = junitparser.JUnitXml.fromstring(text.encode())
-    assert (suite.name, suite.tests, suite.failures, suite.errors, suite.skipped) == ("Nightly", 4, 1, 1, 1)
-    first, *_, last = suite
-    assert first.is_passed
-    assert (first.classname, first.time) == ("chaosd.network", 14.0)
-    properties = {p.name: p.value for p in next(first.iterchildren(junitparser.Properties))}
+    whole = junitparser.JUnitXml.fromstring(text.encode())
+    assert (whole.name, whole.tests, whole.failures, whole.errors) == ("Nightly", 4, 1, 1)
+    first, *_, last = whole
+    (case,) = first
+    assert case.is_passed
+    assert (case.classname, case.time) == ("chaosd.network", 14.0)
+    properties = {p.name: p.value for p in first.properties()}
     assert properties["api.during.p50"] == "0.2"
     assert properties["hits"] == "198"
     assert float(properties["score"]) == pytest.approx(99.975)
-    assert last.name == "disk-slow"
+    assert (last.name, last.skipped) == ("disk-slow", 1)
+
+
+JUNIT_10: dict[str, tuple[set[str], set[str]]] = {
+    "testsuites": ({"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors", "time", "skipped", "timestamp"},
+        {"properties", "testcase"},
+    ),
+    "testcase": ({"name", "time", "classname"}, {"skipped", "error", "failure", "system-out"}),
+    "properties": (set(), {"property"}),
+    "property": ({"name", "value"}, set()),
+    "failure": ({"type", "message"}, set()),
+    "error": ({"type", "message"}, set()),
+    "skipped": ({"type", "message"}, set()),
+    "system-out": (set(), set()),
+}
+"""Attributes and children that junit-10.xsd of Jenkins' xUnit plugin allows, as far as they are used here."""
+
+
+def test_junit_has_nothing_that_a_strict_reader_does_not_know() -> None:
+    views = [told(verdict=verdict, reason="x") for verdict in ("passed", "failed", "killed", "unsupported")]
+    for element in ET.fromstring(render(views, "junit", skipped=[Skipped("a", "b")])).iter():
+        attributes, children = JUNIT_10[element.tag]
+        assert set(element.keys()) <= attributes, element.tag
+        assert {child.tag for child in element} <= children
 
 
 def test_junit_is_xml_whatever_words_it_gets() -> None:
