@@ -58,7 +58,8 @@ class Story:
             if self.ended:
                 return
             async with self._news:
-                await self._news.wait_for(lambda: self.ended or at < len(self.records))
+                while not self.ended and at == len(self.records):
+                    await self._news.wait()
 
     def stop(self) -> None:
         """Ask the child to end; a run puts everything back."""
