@@ -12,6 +12,7 @@ import msgspec
 from chaosd.checks.base import Check
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Planning
+from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.netns import NetnsRef
 from chaosd.scenario import Radius, Scenario
@@ -19,6 +20,7 @@ from chaosd.shape import Constant, Shape
 from chaosd.step import Step
 from chaosd.targets.model import Target
 from chaosd.targets.network import namespace
+from chaosd.targets.processes import one_look
 from chaosd.targets.protect import operator_addresses, protect, radius
 from chaosd.targets.resolve import resolve
 
@@ -97,10 +99,16 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
         UnsupportedError: this host cannot do one of the faults.
     """
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
-    operator = operator_addresses()
-    planned = []
-    for index, step in enumerate(scenario.faults):
-        planned.append(_planned(step, scenario, Planning(run, index, seed + index, "", 0.0, operator)))
+    with one_look(), netlink.kept_open():
+        operator = operator_addresses()
+        planned = [
+            _planned(step, scenario, Planning(run, index, seed + index, "", 0.0, operator))
+            for index, step in enumerate(scenario.faults)
+        ]
+        return _made(scenario, run, seed, planned, confirmed=confirmed)
+
+
+def _made(scenario: Scenario, run: str, seed: int, planned: list[PlannedFault], *, confirmed: bool) -> Plan:
     widest = max((_radius(p) for p in planned), key=_RADII.index)
     places = _places(scenario, planned[0].target)
     plan = Plan(run, seed, scenario, tuple(planned), widest, places)
