@@ -200,11 +200,16 @@ def describe(plan: Plan) -> dict[str, Any]:
         "run": plan.run,
         "seed": plan.seed,
         "scenario": plan.scenario.name,
+        "category": plan.scenario.category,
+        "description": plan.scenario.description,
+        "parameters": plan.scenario.parameters,
+        "recover_within": float(plan.scenario.recover_within),
         "duration": float(plan.scenario.duration),
         "radius": plan.radius,
         "faults": [
             {
                 "fault": p.fault.name,
+                "fields": _fields(p.fault),
                 "target": p.target.spec,
                 "mechanism": p.mechanism,
                 "irreversible": p.fault.irreversible,
@@ -219,3 +224,19 @@ def describe(plan: Plan) -> dict[str, Any]:
         "steady_state": {name: check.describe() for name, check in plan.scenario.steady_state.items()},
         "abort_when": [str(threshold) for threshold in plan.scenario.abort_when],
     }
+
+
+def _fields(fault: Fault) -> dict[str, str]:
+    """What was chosen for a fault, as a user would write it; what is as always is left out."""
+    chosen = {}
+    for field in msgspec.structs.fields(fault):
+        factory, value = field.default_factory, getattr(fault, field.name)
+        if value != (field.default if factory is msgspec.NODEFAULT else factory()):
+            chosen[field.name] = _word(value)
+    return chosen
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_word, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

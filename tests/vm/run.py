@@ -38,6 +38,7 @@ REQUIRE_OF = {"6.1": ",bcc", "override": ",kprobe-override,error-injection"}
 NOT_OF_THE_KERNEL = (
     "checks_live",
     "demo",
+    "report",
     "container_targets",
     "systemd_units",
     "targets_protect",
