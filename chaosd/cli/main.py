@@ -18,6 +18,7 @@ _COMMANDS = {
     "status": ("chaosd.cli.host", "Show the run that is live on this host."),
     "stop": ("chaosd.cli.host", "End a live run; it puts everything back."),
     "revert": ("chaosd.cli.host", "Put back what runs that died left behind."),
+    "daemon": ("chaosd.cli.daemon", "Serve the API, for systemd to start."),
     "report": ("chaosd.cli.report", "Tell what a run did, as HTML, JSON, JUnit or Markdown, or compare two."),
     "history": ("chaosd.cli.report", "List the runs of this host."),
     "doctor": ("chaosd.cli.doctor", "Show what this host can do, and what is left over on it."),

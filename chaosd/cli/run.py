@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from chaosd.cli.output import print_json
 if TYPE_CHECKING:
     from chaosd.cli.render import Progress
     from chaosd.journal import Record
-    from chaosd.plan import Plan
     from chaosd.report.fold import View
     from chaosd.scenario import Scenario
 
@@ -83,10 +83,16 @@ def run(
     Checks that the steady state holds, injects the faults, watches, puts everything back, and
     checks that the steady state returns.
     """
-    from chaosd.scenario import load
+    from chaosd.scenario import parse, read
 
-    overrides = settings | _given(target=target, duration=duration, seed=seed)
-    _go(load(scenario, overrides), yes_entire_system, as_json, dry_run=dry_run, report=report)
+    text, name = read(scenario)
+    own = _given(target=target, duration=duration, seed=seed)
+    found = parse(text, name, settings | own)
+    if dry_run:
+        _show_plan(found, as_json)
+        return
+    order = {"text": text, "set": settings, **own, "yes_entire_system": yes_entire_system}
+    sys.exit(_execute(found, order, as_json, report))
 
 
 @click.command()
@@ -119,7 +125,13 @@ def inject(
     assert target is not None
     assert duration is not None
     scenario = single(fault, fields, target, duration, seed)
-    _go(scenario, yes_entire_system, as_json, dry_run=dry_run, report=None)
+    if dry_run:
+        _show_plan(scenario, as_json)
+        return
+    text = {"name": fault, "faults": [{fault: fields}], "blast_radius": scenario.blast_radius}
+    own = _given(target=target, duration=duration, seed=seed)
+    order = {"text": json.dumps(text | own), "yes_entire_system": yes_entire_system}
+    sys.exit(_execute(scenario, order, as_json, report=None))
 
 
 @click.command()
@@ -140,26 +152,17 @@ def plan(
     from chaosd.scenario import load
 
     overrides = settings | _given(target=target, duration=duration, seed=seed)
-    _go(load(scenario, overrides), yes_entire_system, as_json, dry_run=True, report=None)
+    _show_plan(load(scenario, overrides), as_json)
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _go(scenario: Scenario, confirmed: bool, as_json: bool, *, dry_run: bool, report: str | None) -> None:
-    if dry_run:
-        from chaosd import plan as planning
-
-        _show_plan(planning.make(scenario, confirmed=True), as_json)
-        return
-    sys.exit(_execute(scenario, confirmed, as_json, report))
-
-
-def _show_plan(made: Plan, as_json: bool) -> None:
+def _show_plan(scenario: Scenario, as_json: bool) -> None:
     from chaosd import plan as planning
 
-    data = planning.describe(made)
+    data = planning.describe(planning.make(scenario, confirmed=True))
     if as_json:
         print_json(data)
         return
@@ -168,8 +171,7 @@ def _show_plan(made: Plan, as_json: bool) -> None:
     render.plan(data)
 
 
-def _execute(scenario: Scenario, confirmed: bool, as_json: bool, report: str | None) -> int:
-    from chaosd.engine import execute
+def _execute(scenario: Scenario, order: dict[str, Any], as_json: bool, report: str | None) -> int:
     from chaosd.report.fold import View
 
     view = View()
@@ -187,7 +189,7 @@ def _execute(scenario: Scenario, confirmed: bool, as_json: bool, report: str | N
             shown[0].refresh()
 
     try:
-        status = execute(scenario, show, confirmed=confirmed)
+        status = _done(scenario, order, show)
     finally:
         for progress in shown:
             progress.close()
@@ -197,7 +199,17 @@ def _execute(scenario: Scenario, confirmed: bool, as_json: bool, report: str | N
         from chaosd.cli import render
 
         render.result(view)
-    return _reported(view, report, int(status)) if report else int(status)
+    return _reported(view, report, status) if report else status
+
+
+def _done(scenario: Scenario, order: dict[str, Any], show: Callable[[Record], None]) -> int:
+    from chaosd.cli import through
+
+    if through.possible(scenario):
+        return through.execute(order, show)
+    from chaosd.engine import execute
+
+    return int(execute(scenario, show, confirmed=order["yes_entire_system"]))
 
 
 def _reported(view: View, folder: str, status: int) -> int:

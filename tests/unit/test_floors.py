@@ -20,7 +20,7 @@ FLOORS = (
     {"engine"},
     {"report"},
     {"metrics", "orchestrate"},
-    {"daemon"},
+    {"daemon", "client"},
     {"cli"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
