@@ -7,7 +7,8 @@ from typing import Literal
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import bpf, match, sockets
-from chaosd.kernel.edit import Edit, Evidence, Undo
+from chaosd.kernel.edit import Evidence
+from chaosd.kernel.leased import Loaded
 from chaosd.kernel.netns import NetnsRef
 
 Act = Literal["drop", "queue", "double"]
@@ -23,7 +24,7 @@ RANKS = 2 * _FAULTS
 """How many turns there are."""
 
 
-class Gate(Edit, frozen=True, tag="bpf.gate"):
+class Gate(Loaded, frozen=True, tag="bpf.gate"):
     """A loaded gate; ``tc.Hook`` puts it on interfaces. It is gone with the process that loaded it.
 
     Args:
@@ -75,18 +76,6 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
         probe = bpf.Object("gate", config, share=share)
         bpf.live[self.slot] = probe
         self.filters.fill(probe)
-
-    def revert(self) -> Undo:
-        """Unload; from another process there is nothing to do."""
-        return Undo.DONE if bpf.close(self.slot) else Undo.GONE
-
-    def present(self) -> bool:
-        """Whether this process has it loaded."""
-        return self.slot in bpf.live
-
-    def renew(self, until: float) -> None:
-        """Move the deadline of all programs of this process."""
-        bpf.renew(until)
 
     def evidence(self) -> Evidence | None:
         """Packets matched, hit and spared; None in a process that did not load it."""
