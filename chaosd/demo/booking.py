@@ -9,7 +9,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
 
-from chaosd.demo import metrics, web
+from chaosd.demo import hostwork, metrics, web
 from chaosd.demo.database import Pool
 from chaosd.demo.pms import ROOMS
 from chaosd.demo.resilience import CLOSED, HALF_OPEN, OPEN, Backoff, Breaker, Cache, DependencyError, Guard
@@ -53,8 +53,10 @@ class Booking:
             size=settings.pool,
             wait=settings.pool_timeout,
             timeout=settings.database_timeout,
+            age=settings.pool_age,
         )
-        self.database, self.pms = guard("database", settings), guard("pms", settings)
+        self.database, self.pms, self.host = (guard(name, settings) for name in ("database", "pms", "host"))
+        self._guards = (self.database, self.pms, self.host)
         self._requests = metrics.Requests()
         self._started = time.time()
 
@@ -66,6 +68,8 @@ class Booking:
             ("GET", "/quote"): self._quote,
             ("GET", "/bookings"): self._list,
             ("POST", "/bookings"): self._create,
+            ("GET", "/receipt"): self._receipt,
+            ("GET", "/report"): self._report,
         }
         own: web.Routes = {
             ("GET", "/metrics"): lambda _: Reply(200, "\n".join(self._metrics()) + "\n"),
@@ -78,7 +82,7 @@ class Booking:
         return {
             "status": self._status(),
             "uptime_s": round(time.time() - self._started, 3),
-            "dependencies": {guard.name: guard.state() for guard in (self.database, self.pms)},
+            "dependencies": {guard.name: guard.state() for guard in self._guards},
             "pool": {"size": self._pool.size, "in_use": self._pool.in_use},
         }
 
@@ -95,7 +99,7 @@ class Booking:
         return counted
 
     def _status(self) -> str:
-        breakers = [guard.breaker for guard in (self.database, self.pms) if guard.breaker]
+        breakers = [guard.breaker for guard in self._guards if guard.breaker]
         return "ok" if all(breaker.state == CLOSED for breaker in breakers) else "degraded"
 
     def _health(self, _: Request) -> Reply:
@@ -127,6 +131,17 @@ class Booking:
         self.database.call(lambda: self._pool.ask(op="insert", id=number, room=room, guest=guest))
         return Reply(201, {"id": number, "room": room, "guest": guest, "availability": free.source})
 
+    def _receipt(self, _: Request) -> Reply:
+        answer = self.host.call(lambda: hostwork.receipt(self._settings.folder), "receipt")
+        return Reply(200, {**answer.value, "source": answer.source})
+
+    def _report(self, request: Request) -> Reply:
+        ms = request.query.get("ms", "20")
+        if not ms.isdecimal() or int(ms) > 5000:
+            return Reply(400, {"error": "ms is how much computing it takes, 0 to 5000"})
+        hostwork.compute(int(ms) / 1000)
+        return Reply(200, {"computed_ms": int(ms)})
+
     def _asking(self, page: str, room: str) -> Callable[[], Any]:
         settings = self._settings
         path = f"/{page}?room={quote(room)}"
@@ -134,7 +149,7 @@ class Booking:
 
     def _metrics(self) -> Iterator[str]:
         yield from self._requests.lines()
-        yield from metrics.lines(_of_guard(self.database, self.pms))
+        yield from metrics.lines(_of_guard(*self._guards))
         used = [({"dependency": "database"}, float(self._pool.in_use))]
         yield from metrics.lines([("demo_pool_in_use", "gauge", "Connections in use.", used)])
 

@@ -41,7 +41,7 @@ class Settings:
     database_timeout: float = _knob(1.0, "longest connect, and longest wait for an answer, of the database")
     pms_timeout: float = _knob(1.0, "longest connect, and longest wait for an answer, of the pms")
 
-    database_file: str = _knob(":memory:", "SQLite file of the database")
+    pool_age: float = _knob(60.0, "oldest connection to the database that is used again")
     database_connections: int = _knob(64, "connections the database accepts at a time")
     pms_latency: float = _knob(0.005, "the pms's own time to answer")
     pms_jitter: float = _knob(0.002, "random part added to it")
@@ -54,6 +54,11 @@ class Settings:
     def client_name(self) -> str:
         """The network namespace load comes from."""
         return f"{self.name}-client"
+
+    @property
+    def folder(self) -> str:
+        """Where the database and the booking service have their files; it goes with the demo."""
+        return f"/var/lib/{self.name}.demo"
 
     def argv(self) -> list[str]:
         """The options that make another process parse these very settings."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from chaosd.demo import world
+from chaosd.demo import hostwork, world
 from chaosd.demo.settings import Settings
 from chaosd.demo.world import DemoError
 
@@ -39,6 +39,8 @@ class Supervisor:
         self._claim = world.Claim(self._settings)
         try:
             world.make_namespaces(self._settings)
+            world.make_folder(self._settings)
+            hostwork.write_terms(self._settings.folder)
             for name in SERVICES:
                 self._start(name)
             for name in SERVICES:
@@ -68,6 +70,7 @@ class Supervisor:
             "supervisor": os.getpid(),
             "netns": settings.name,
             "client_netns": settings.client_name,
+            "folder": settings.folder,
             "pids": {name: child.pid for name, child in self._children.items()},
             "addresses": addresses,
             "urls": {name: f"http://{addresses[name]}" for name in ("booking", "pms")},

@@ -76,6 +76,7 @@ class Claim:
             raise DemoError(f"network namespace {taken[0]} is there already and is not a demo's")
         self.write({"supervisor": os.getpid()})
         remove_namespaces(settings)
+        remove_folder(settings)
 
     def _lock(self) -> int:
         if os.geteuid() != 0:
@@ -100,8 +101,9 @@ class Claim:
         os.ftruncate(self._fd, len(data))
 
     def release(self) -> None:
-        """Remove the namespaces and the file."""
+        """Remove the namespaces and the files."""
         remove_namespaces(self._settings)
+        remove_folder(self._settings)
         self._path.unlink(missing_ok=True)
         os.close(self._fd)
 
@@ -124,6 +126,16 @@ def remove_namespaces(settings: Settings) -> None:
     there = [name for name in (settings.name, settings.client_name) if netns_path(name).exists()]
     if there:
         _ip([], *(f"netns delete {name}" for name in there))
+
+
+def make_folder(settings: Settings) -> None:
+    """Make the folder for the services' files, readable by root alone."""
+    Path(settings.folder).mkdir(mode=0o700)
+
+
+def remove_folder(settings: Settings) -> None:
+    """Remove the folder with what is in it."""
+    shutil.rmtree(settings.folder, ignore_errors=True)
 
 
 def _ip(options: list[str], *commands: str) -> None:
