@@ -24,7 +24,7 @@ from chaosd.demo.load import Ask
 from chaosd.scenario import Scenario, library, load
 
 GOOD = ("passed", "unsupported", "planned")
-_SEED = "7"
+_SEED = "12"  # with it even a chance of 5% strikes among the first ten
 _AROUND = 6.0  # seconds of a run before and after its fault
 
 
@@ -74,7 +74,7 @@ def _chaosd(scenario: Scenario, d: Demo, *more: str) -> tuple[int, dict[str, Any
         data = json.loads(done.stdout)
     except ValueError:
         data = {}
-    return done.returncode, data, " ".join(done.stderr.split())
+    return done.returncode, data, data.get("error") or " ".join(done.stderr.split())
 
 
 def _row(scenario: Scenario, status: int, said: str, good: str) -> dict[str, Any]:
@@ -137,4 +137,7 @@ def _shown(value: float | None, form: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except demo.DemoError as error:
+        sys.exit(f"chaos: {error}")

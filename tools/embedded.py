@@ -43,7 +43,6 @@ BY_CATEGORY = {
 
 BY_NAME = {
     "config-permission-denied": Aim(page="/receipt", path="terms.txt"),
-    "connection-failure": Aim(),
     "cpu-pinned": Aim(page="/report"),
     "disk-full": _STORED,
     "disk-io-slowdown": _STORED,
@@ -51,10 +50,11 @@ BY_NAME = {
     "exec-failure": Aim(page="/receipt"),
     "fork-failure": _BESIDE,
     "fsync-failure": _STORED,
+    "memory-pressure": Aim(page="/report?ms=0"),
     "network-intermittent": Aim(page="/health"),
     "network-latency": Aim(page="/health"),
     "one-way-partition": Aim(page="/bookings", port="database"),
-    "out-of-memory": _BESIDE,
+    "out-of-memory": Aim(page="/receipt"),
     "packet-corruption": Aim(page="/health"),
     "resource-exhaustion": _BESIDE,
     "slow-disk-flush": _STORED,

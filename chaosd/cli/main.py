@@ -20,7 +20,7 @@ _COMMANDS = {
     "revert": ("chaosd.cli.host", "Put back what runs that died left behind."),
     "doctor": ("chaosd.cli.doctor", "Show what this host can do, and what is left over on it."),
     "faults": ("chaosd.cli.library", "List the faults, or show one."),
-    "scenarios": ("chaosd.cli.library", "List, show or validate scenarios."),
+    "scenarios": ("chaosd.cli.scenarios", "List, show or validate scenarios."),
 }
 
 

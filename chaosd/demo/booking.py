@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
+from http.server import HTTPServer
 from typing import Any
 from urllib.parse import quote
 
@@ -139,8 +139,9 @@ class Booking:
         ms = request.query.get("ms", "20")
         if not ms.isdecimal() or int(ms) > 5000:
             return Reply(400, {"error": "ms is how much computing it takes, 0 to 5000"})
+        read = hostwork.read_ledger(self._settings.folder)
         hostwork.compute(int(ms) / 1000)
-        return Reply(200, {"computed_ms": int(ms)})
+        return Reply(200, {"computed_ms": int(ms), "read_bytes": read})
 
     def _asking(self, page: str, room: str) -> Callable[[], Any]:
         settings = self._settings
@@ -183,6 +184,6 @@ def _of_guard(*guards: Guard) -> Iterator[metrics.Series]:
     yield "demo_breaker_transitions_total", "counter", "Changes of the breaker's state.", moves
 
 
-def server(host: str, settings: Settings, database: str, pms: str) -> ThreadingHTTPServer:
+def server(host: str, settings: Settings, database: str, pms: str) -> HTTPServer:
     """The service, listening."""
     return web.server(host, settings.booking_port, Booking(settings, database, pms).routes())

@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import StreamRequestHandler, TCPServer
 from typing import Any
 
 from chaosd.demo.resilience import DependencyError
 from chaosd.demo.settings import Settings
-from chaosd.demo.web import cause_of
+from chaosd.demo.web import OneThreadEach, cause_of
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS bookings (id TEXT PRIMARY KEY, room TEXT, guest TEXT, at REAL)"
 
@@ -75,10 +75,8 @@ class _Session(StreamRequestHandler):
         self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
-class _Server(ThreadingTCPServer):
-    daemon_threads = True
+class _Server(OneThreadEach, TCPServer):
     allow_reuse_address = True
-    request_queue_size = 256
 
     def __init__(self, address: tuple[str, int], store: Store, connections: int) -> None:
         self.store = store
@@ -86,7 +84,7 @@ class _Server(ThreadingTCPServer):
         super().__init__(address, _Session)
 
 
-def server(host: str, settings: Settings) -> ThreadingTCPServer:
+def server(host: str, settings: Settings) -> TCPServer:
     """The database, listening."""
     store = Store(f"{settings.folder}/bookings.db")
     return _Server((host, settings.database_port), store, settings.database_connections)

@@ -40,7 +40,7 @@ class Supervisor:
         try:
             world.make_namespaces(self._settings)
             world.make_folder(self._settings)
-            hostwork.write_terms(self._settings.folder)
+            hostwork.write_files(self._settings.folder)
             for name in SERVICES:
                 self._start(name)
             for name in SERVICES:
