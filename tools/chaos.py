@@ -1,4 +1,4 @@
-"""Runs scenarios of the library, one after the other, against a demo that it starts; a row for each at the end.
+"""Runs scenarios of the library, one after the other, against a demo that it starts; a row for each.
 
 python tools/chaos.py all|CATEGORY|NAME... [--seconds S] [--dry-run] [--results FILE]
 """

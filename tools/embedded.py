@@ -1,4 +1,4 @@
-"""The library's scenarios aimed at the demo: which service each hits, on which page that shows, and where it is."""
+"""The library's scenarios aimed at the demo: which service each hits, and on which page that shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the demo's booking service copes: each mechanism that it has, measured under a fault that calls for it.
+"""Whether the demo's booking service copes: each mechanism measured under a fault that calls for it.
 
 python tools/resilience.py                 every mechanism is on, and all must hold
 python tools/resilience.py --no-breaker    a switch of the demo; what depends on it is shown to fail
@@ -85,7 +85,6 @@ def outage(d: Demo) -> list[Finding]:
 
 def retries(d: Demo, settings: Settings) -> Finding:
     """Each of a few calls fails: when the service tried again, by the kernel's record of its connects."""
-
     for _ in range(settings.breaker_window):
         d.get(QUOTE)  # calls that went well, so that a few that fail do not open the breaker
 

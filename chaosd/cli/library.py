@@ -14,6 +14,7 @@ class ListByDefault(click.Group):
     """A group whose ``list`` need not be said."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put it in where no command is named."""
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["list", *args]
         return super().parse_args(ctx, args)

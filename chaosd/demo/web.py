@@ -83,13 +83,13 @@ class _Exchange(BaseHTTPRequestHandler):
 
 
 class OneThreadEach(ThreadingMixIn):
-    """A server that gives each connection a thread, and outlives threads that cannot be started or end badly."""
+    """A server with a thread for each connection, which outlives threads that end badly."""
 
     daemon_threads = True
     request_queue_size = 256
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Start the thread; Thread.start() would wait for ever for one that dies of lack of memory at once."""
+        """Start the thread; Thread.start() would wait for ever for one that dies at once."""
         _thread.start_new_thread(self.process_request_thread, (request, client_address))
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -1,4 +1,5 @@
 # ruff: noqa: E501 - what must be said stands in one line
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,17 @@ def test_the_library_is_valid_and_says_what_a_healthy_system_does(name: str) -> 
     assert "healthy" in found.description
     assert found.steady_state
     assert found.faults
+    text = library()[name].read_text("utf-8")
+    assert "abort_when:" in text
+    assert not [key for key in found.parameters if f"${{{key}}}" not in text]
+    assert {"url", "from", "within"} <= found.parameters.keys()
+
+
+def test_the_library_has_what_was_promised() -> None:
+    found = Counter(path.parent.name for path in library().values())
+    least = {"network": 5, "service": 6, "database": 5, "pms": 6, "resource": 5, "syscall": 12, "process": 1}
+    assert {category: found[category] for category in least if found[category] < least[category]} == {}
+    assert sum(found.values()) >= 27 + 15
 
 
 def test_inject_needs_the_fault_to_be_right() -> None:
