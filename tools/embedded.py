@@ -47,6 +47,7 @@ BY_NAME = {
     "disk-full": _STORED,
     "disk-io-slowdown": _STORED,
     "disk-read-errors": _STORED,
+    "dns-unreachable": Aim(port="names"),
     "exec-failure": Aim(page="/receipt"),
     "fork-failure": _BESIDE,
     "fsync-failure": _STORED,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from chaosd.demo import hostwork, metrics, web
 from chaosd.demo.database import Pool
+from chaosd.demo.names import Resolver
 from chaosd.demo.pms import ROOMS
 from chaosd.demo.resilience import CLOSED, HALF_OPEN, OPEN, Backoff, Breaker, Cache, DependencyError, Guard
 from chaosd.demo.settings import Settings
@@ -42,11 +43,15 @@ class Booking:
     Args:
         settings: timeouts, and what is switched on.
         database: address of the database.
-        pms: address of the property-management system.
+        pms: name of the property-management system.
+        server: address of the name server.
     """
 
-    def __init__(self, settings: Settings, database: str, pms: str) -> None:
-        self._settings, self._pms_host = settings, pms
+    def __init__(self, settings: Settings, database: str, pms: str, server: str) -> None:
+        self._settings, self._pms_name = settings, pms
+        self._names = Resolver(
+            (server, settings.names_port), timeout=settings.names_timeout, age=settings.names_age
+        )
         self._pool = Pool(
             database,
             settings.database_port,
@@ -146,7 +151,15 @@ class Booking:
     def _asking(self, page: str, room: str) -> Callable[[], Any]:
         settings = self._settings
         path = f"/{page}?room={quote(room)}"
-        return lambda: web.ask(self._pms_host, settings.pms_port, path, settings.pms_timeout)
+
+        def ask() -> Any:
+            try:
+                address = self._names.address(self._pms_name)
+            except OSError as error:
+                raise DependencyError("name", f"{self._pms_name}: {error}") from error
+            return web.ask(address, settings.pms_port, path, settings.pms_timeout)
+
+        return ask
 
     def _metrics(self) -> Iterator[str]:
         yield from self._requests.lines()
@@ -184,6 +197,6 @@ def _of_guard(*guards: Guard) -> Iterator[metrics.Series]:
     yield "demo_breaker_transitions_total", "counter", "Changes of the breaker's state.", moves
 
 
-def server(host: str, settings: Settings, database: str, pms: str) -> HTTPServer:
+def server(host: str, settings: Settings, database: str, pms: str, names: str) -> HTTPServer:
     """The service, listening."""
-    return web.server(host, settings.booking_port, Booking(settings, database, pms).routes())
+    return web.server(host, settings.booking_port, Booking(settings, database, pms, names).routes())

@@ -20,6 +20,10 @@ class Settings:
     database_port: int = _knob(5432, "port of the database")
     pms_port: int = _knob(8080, "port of the property-management system")
 
+    names_port: int = _knob(53, "port of the name server")
+    names_timeout: float = _knob(0.3, "longest wait for an answer of the name server")
+    names_age: float = _knob(1.0, "how long an address is used without asking again")
+
     retry: bool = _knob(True, "retries with exponential back-off")
     attempts: int = _knob(3, "tries per call, the first one included")
     backoff: float = _knob(0.05, "wait before the first retry; doubles each time")

@@ -1,4 +1,4 @@
-"""Starts the three services, starts again what dies, and removes everything in the end."""
+"""Starts the services, starts again what dies, and removes everything in the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chaosd.demo import hostwork, world
 from chaosd.demo.settings import Settings
 from chaosd.demo.world import DemoError
 
-SERVICES = ("database", "pms", "booking")
+SERVICES = ("names", "database", "pms", "booking")
 _STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _READY_WITHIN = 10.0
 
@@ -63,6 +63,7 @@ class Supervisor:
             "booking": (world.BOOKING, settings.booking_port),
             "database": (world.DATABASE, settings.database_port),
             "pms": (world.PMS, settings.pms_port),
+            "names": (world.NAMES, settings.names_port),
         }
         addresses = {name: f"{host}:{port}" for name, (host, port) in ports.items()}
         return {

@@ -20,7 +20,8 @@ from typing import Any
 
 from chaosd.demo.settings import Settings
 
-BOOKING, DATABASE, PMS, CLIENT = "10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.100"
+BOOKING, DATABASE, PMS, NAMES, CLIENT = "10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.4", "10.66.0.100"
+PMS_NAME = "pms.demo.internal"
 
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -114,7 +115,7 @@ def make_namespaces(settings: Settings) -> None:
     _ip(
         ["-n", settings.name],
         f"link add eth0 type veth peer name eth0 netns {settings.client_name}",
-        *(f"addr add {address}/24 dev eth0" for address in (BOOKING, DATABASE, PMS)),
+        *(f"addr add {address}/24 dev eth0" for address in (BOOKING, DATABASE, PMS, NAMES)),
         "link set lo up",
         "link set eth0 up",
     )
