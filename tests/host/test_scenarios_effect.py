@@ -206,10 +206,15 @@ def test_the_share_of_packets_that_is_lost_is_a_quarter(
 
 
 def test_a_fifth_of_a_cpu_makes_375_ms_of_computing_last_a_second_and_a_half_longer(tmp_path: Path) -> None:
-    with demo.up(PATIENT) as d, running("cpu-throttling", d, tmp_path) as run:
-        took = timed(lambda: d.get("/report?ms=375", timeout=10))
-    assert 1.6 < took < 3, took
-    assert run.evidence[1] > 10, "periods in which it was throttled"
+    def compute() -> float:
+        return timed(lambda: d.get("/report?ms=375", timeout=20))
+
+    with demo.up(PATIENT) as d:
+        free = compute()
+        with running("cpu-throttling", d, tmp_path) as run:
+            took = compute()
+    assert 1.6 < took < 1.9 + 3 * free, (free, took)
+    assert run.evidence[1] > 3, "periods in which it was throttled"
 
 
 def test_less_memory_makes_the_kernel_take_back_what_is_not_needed(tmp_path: Path) -> None:
