@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosd import document
@@ -63,6 +63,7 @@ def test_a_parameter_keeps_its_type_where_it_stands_alone() -> None:
         problems.raise_any()
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_gives_a_traceback(text: str) -> None:
     try:
