@@ -14,7 +14,7 @@ from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import netlink
 from chaosd.kernel.capability_network import TAGGING
 from chaosd.kernel.edit import Edit
-from chaosd.kernel.gate import RANKS, Act, Gate, Program
+from chaosd.kernel.gate import ANY, RANKS, Act, Gate, Program, Traffic
 from chaosd.kernel.match import PROTOCOLS, Filters, Rule, network
 from chaosd.kernel.netlink import Interface
 from chaosd.kernel.netns import NetnsRef
@@ -31,6 +31,7 @@ class NetworkFault(Fault, frozen=True, kw_only=True):
     """Filters in any mix; what is left out lets everything through."""
 
     takes: ClassVar[str] = "traffic"
+    on_loopback: ClassVar[bool] = False  # of a whole namespace: what its processes say to each other, too
 
     ports: Annotated[
         list[int | str], Meta(description="ports of the far end, such as 5432 or 8000-8099")
@@ -165,7 +166,8 @@ def _chosen(fault: NetworkFault, target: Target) -> list[Interface]:
             raise ChaosdError(f"{target.spec} has no interface {', '.join(sorted(missing))} that is up")
         return [i for i in up if i.ref.name in names]
     free = [i for i in up if not i.enslaved]
-    chosen = [i for i in free if not (i.loopback and whole(target))] or free
+    kept = not whole(target) or fault.on_loopback
+    chosen = [i for i in free if kept or not i.loopback] or free
     if not chosen:
         raise ChaosdError(f"{target.spec} has no interface that is up")
     return chosen
@@ -183,7 +185,13 @@ def clsacts(found: Iterable[Way]) -> Iterator[Edit]:
 
 
 def gated(
-    fault: NetworkFault, target: Target, at: Planning, act: Act, rule: Rule, detours: dict[Way, str]
+    fault: NetworkFault,
+    target: Target,
+    at: Planning,
+    act: Act,
+    rule: Rule,
+    detours: dict[Way, str],
+    traffic: Traffic = ANY,
 ) -> Iterator[Edit]:
     """The gate and its hooks on every way of the target.
 
@@ -194,12 +202,13 @@ def gated(
         act: what the gate does to the chosen packets.
         rule: which it chooses.
         detours: for ``queue``: the device of ours that each way's packets are sent to.
+        traffic: what packets must be.
     """
     found = ways(fault, target)
     tagging = None if whole(target) else Tagging(at.run, at.index, members(target))
     tags = tagging.slot if tagging else ""
     once = act == "queue" and at.mechanism != "relay"
-    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags, once)
+    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags, once, traffic)
     yield from clsacts(found)
     if tagging:
         if not (verdict := TAGGING()).ok:

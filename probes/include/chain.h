@@ -8,6 +8,7 @@ struct chain {
 	__u32 is_bad;
 	__u64 number; /* of events decided */
 	__u64 spent; /* of the budget */
+	__u64 quota; /* outcome.h */
 };
 
 struct {
@@ -36,6 +37,7 @@ static __always_inline bool strikes(const volatile struct rule *rule, bool lease
 {
 	__u32 zero = 0, outcome = INJECTED;
 	struct chain *state = bpf_map_lookup_elem(&chain, &zero);
+	__u64 now = bpf_ktime_get_boot_ns();
 
 	if (!state)
 		return false;
@@ -45,7 +47,9 @@ static __always_inline bool strikes(const volatile struct rule *rule, bool lease
 		return false;
 	}
 	bpf_spin_lock(&state->lock);
-	if (!chosen(rule, state, flow))
+	if (within_limit(rule, &state->quota, now))
+		outcome = BY_LIMIT;
+	else if (!chosen(rule, state, flow))
 		outcome = BY_PROBABILITY;
 	else if (rule->budget && state->spent >= rule->budget)
 		outcome = BY_BUDGET;

@@ -21,7 +21,7 @@ static __always_inline bool strikes(const volatile struct rule *rule, bool lease
 		return false;
 	count(MATCHED);
 	if (leased)
-		outcome = outcome_of(rule, at, flow);
+		outcome = outcome_of(rule, at, flow, bpf_ktime_get_boot_ns());
 	count(outcome);
 	return outcome == INJECTED;
 }

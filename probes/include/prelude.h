@@ -76,7 +76,7 @@ static __always_inline bool chaosd_asks(bool counts)
 		return true;
 	chaosd_count(MATCHED);
 	if (bpf_ktime_get_boot_ns() < *(volatile u64 *)deadline)
-		outcome = outcome_of(&custom->rule, progress, 0);
+		outcome = outcome_of(&custom->rule, progress, 0, bpf_ktime_get_boot_ns());
 	chaosd_count(outcome);
 	if (outcome != INJECTED)
 		return false;

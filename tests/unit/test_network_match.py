@@ -36,7 +36,7 @@ def test_a_chance_keeps_its_share_whatever_the_correlation() -> None:
 
 
 def test_certainty_fits_into_a_rule() -> None:
-    assert len(Rule(2**64 + 5).pack()) == 80
+    assert len(Rule(2**64 + 5).pack()) == 96
     assert Rule(2**64 + 5).pack() == Rule(5).pack()
 
 
