@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from chaosd.errors import UnsupportedError
 from chaosd.kernel import bpf, match, sock_diag
 from chaosd.kernel.edit import Edit, Evidence, Undo
 from chaosd.kernel.netns import NetnsRef
-from chaosd.kernel.process import ProcessRef, family
+from chaosd.kernel.process import ProcessRef
 from chaosd.kernel.sock_diag import Connection
 from chaosd.kernel.tasks import Members
 from chaosd.kernel.tracer_rule import mix
@@ -108,7 +108,7 @@ class _Sweeps:
         found = [c for c in kernel.connections() if _meets(self._edit.filters, c)]
         if (who := self._edit.members) is None:
             return [c for c in found if c.inode]
-        sockets = _inodes(who.now()) - _inodes({*who.spared, *family([ProcessRef.of(os.getpid())])})
+        sockets = _inodes(who.now()) - _inodes(who.spared)
         return [c for c in found if c.inode in sockets]
 
     def _outcome(self) -> str:
@@ -136,7 +136,7 @@ def _meets(filters: match.Filters, connection: Connection) -> bool:
     return not any(far in match.network(text) for text in filters.exclude)
 
 
-def _inodes(processes: set[ProcessRef]) -> set[int]:
+def _inodes(processes: Iterable[ProcessRef]) -> set[int]:
     return {inode for ref in processes for inode in _sockets(ref)}
 
 
