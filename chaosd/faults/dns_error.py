@@ -24,9 +24,7 @@ from chaosd.targets.model import Target
 
 _CODES = {"servfail": 2, "nxdomain": 3}  # RFC 1035, 4.1.1
 _DOCKER = f"{int.from_bytes(bytes((127, 0, 0, 11)), 'little'):08X}"
-_Names = Annotated[
-    list[str], Meta(description="only these; *.example.com is example.com and all that is below it")
-]
+_Names = Annotated[list[str], Meta(description="only these; .example.com means it and all that is below it")]
 
 
 class DnsError(NetworkFault, frozen=True, kw_only=True):

@@ -35,7 +35,8 @@ class Traffic(msgspec.Struct, frozen=True):
         unit: any packet; or those that begin a TCP connection; or DNS questions over UDP, and what
             begins a TCP connection over which they could come. All but the first can be answered: a
             connection by a refusal.
-        names: only questions for these; ``*.example.com`` is example.com and whatever is below it.
+        names: only questions for these; ``.example.com`` or ``*.example.com`` is example.com and
+            whatever is below it.
         code: what a question is answered with (RCODE; RFC 1035, 4.1.1).
     """
 
@@ -55,18 +56,21 @@ def backwards(pattern: str) -> bytes:
     """A name or a pattern as struct backwards of probes/include/kind.h, for the map of names.
 
     Args:
-        pattern: a domain name in ASCII, with ``*.`` before it if names below it are meant, too.
+        pattern: a domain name in ASCII, with ``.`` or ``*.`` before it if names below it
+            are meant, too.
 
     Raises:
         ValueError: it is no domain name.
     """
-    labels = pattern.removeprefix("*.").removesuffix(".").lower().encode("ascii").split(b".")
+    below = pattern.startswith((".", "*."))
+    name = pattern.partition(".")[2] if below else pattern
+    labels = name.removesuffix(".").lower().encode("ascii").split(b".")
     if not all(0 < len(label) < 64 and b"*" not in label for label in labels):
         raise ValueError(pattern)
     wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
     if len(wire) >= _NAME:
         raise ValueError(pattern)
-    key = wire[::-1] + (b"" if pattern.startswith("*.") else b"\xff")
+    key = wire[::-1] + (b"" if below else b"\xff")
     return struct.pack("=I", 8 * len(key)) + key.ljust(_NAME, b"\0")
 
 
