@@ -99,28 +99,29 @@ costs a packet no more than naming one.
 `network.reset` tears down what is established; `network.refuse` and `network.connection_limit` meet
 connections that are about to be made.
 
-- **Reset.** The kernel aborts the target's socket: its next call fails with `ECONNABORTED`, and the peer, which
-  gets a TCP reset, sees `ECONNRESET`. Connections that are half closed are torn down, too; what no process has
-  accepted yet is nobody's, and stays.
-- **Limit.** A window begins with the first connection after the end of the last one; the first `limit` in it are
-  let through, whatever becomes of them, and counted as skipped by "limit". `percent` and `budget` are of the
-  others. Refused connections fail with `ECONNREFUSED`. Of dropped ones the caller's kernel sends the first
-  packet again, after 1, 3, 7 ... seconds, and each time counts, so that it may get into the next window.
+- **Reset.** The kernel aborts the target's socket: its next call fails with `ECONNABORTED`, and the peer,
+  which gets a TCP reset, sees `ECONNRESET`. Connections that are half closed are torn down, too; what no
+  process has accepted yet is nobody's, and stays.
+- **Limit.** A window begins with the first connection after the end of the last one; the first `limit` in
+  it are let through, whatever becomes of them, and counted as skipped by "limit". `percent` and `budget`
+  are of the others. Of dropped ones the caller's kernel sends
+  the first packet again, after 1, 3, 7 ... seconds, and each time counts, so that it may get into the next
+  window.
 
 ## Name servers
 
 `dns.error` meets a question when it leaves the target, by the port of the far end.
 
-- **Answers.** The question itself is turned into the answer and sent back, over IPv4 and IPv6; no name server is
-  asked, and none need be there. Over TCP questions cannot be told before there is a connection: it is refused (for
-  `timeout` lost), or with `names` let through.
-- **Local resolvers.** Traffic on `lo` is met, also for whole namespaces, so that `127.0.0.53` of systemd-resolved
-  counts. What it has in its cache is not asked for again, and questions that it forwards are its own, not the
-  target's. Programs that ask it over D-Bus or its socket (nss-resolve) send no packets: aim at
-  `unit:systemd-resolved` for these.
+- **Answers.** The question itself is turned into the answer and sent back, over IPv4 and IPv6; no name
+  server is asked, and none need be there. Over TCP questions cannot be told before there is a connection:
+  it is refused (for `timeout` lost), or with `names` let through.
+- **Local resolvers.** Traffic on `lo` is met, also for whole namespaces, so that `127.0.0.53` of
+  systemd-resolved counts. What it has in its cache is not asked for again, and questions that it forwards
+  are its own, not the target's. Programs that ask it over D-Bus or its socket (nss-resolve) send no
+  packets: aim at `unit:systemd-resolved` for these.
 - **Docker.** In networks made by a user a container asks `127.0.0.11`, which its NAT leads to another port:
-  `timeout` finds it. The other answers are given to what that name server forwards: names outside of Docker.
-  Names of other containers it answers by itself.
+  `timeout` finds it. The other answers are given to what that name server forwards: names outside of
+  Docker. Names of other containers it answers by itself.
 """
 
 INDEX = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal
@@ -102,6 +103,14 @@ def _wrong(fault: NetworkFault) -> Iterator[str]:
         yield f"ports: {fault.protocol} has no ports"
     if not fault.percent:
         yield "percent: 0% hits nothing"
+
+
+def injectable(name: str) -> bool:
+    """Whether connect(2) can be made to fail with an errno of this name.
+
+    Not with EINTR, which a caller takes for success in the making.
+    """
+    return name in errno.errorcode.values() and name not in ("EINTR", "ERESTART")
 
 
 def reads(how: Callable[[Any], object], text: object) -> bool:

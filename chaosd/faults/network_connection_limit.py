@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 from msgspec.structs import replace
 
-from chaosd.faults._network import NetworkFault, gated
+from chaosd.faults._network import NetworkFault, gated, injectable
 from chaosd.faults.base import Mechanism, Planning
 from chaosd.kernel.capability_network import CONNECT, GATE
 from chaosd.kernel.edit import Edit
@@ -22,6 +22,7 @@ from chaosd.targets.members import members
 from chaosd.targets.model import Target
 from chaosd.units import Duration
 
+_REFUSED = "ECONNREFUSED"
 _MOST = 1_000_000  # probes/include/outcome.h counts in 20 bits
 _Direction = Literal["egress", "ingress"]
 
@@ -40,6 +41,9 @@ class NetworkConnectionLimit(NetworkFault, frozen=True, kw_only=True):
     action: Annotated[
         Literal["refuse", "drop"], Meta(description="an error at once, or silence until the caller gives up")
     ] = "refuse"
+    errno: Annotated[str, Meta(description="errno by name, of what is refused to the target itself")] = (
+        _REFUSED
+    )
     direction: Annotated[
         _Direction, Meta(description="egress: those that the target makes; ingress: those made to it")
     ] = "egress"
@@ -56,15 +60,21 @@ class NetworkConnectionLimit(NetworkFault, frozen=True, kw_only=True):
             wrong.append("of: what is counted are connections")
         if self.mechanism == "cgroup" and self._only_gate():
             wrong.append("mechanism: cgroup only refuses connections that the target makes, by far end")
-        return wrong
+        return wrong + list(self._wrong_errno())
+
+    def _wrong_errno(self) -> Iterator[str]:
+        if not injectable(self.errno):
+            yield f"errno: {self.errno!r} is no errno that can be injected (such as {_REFUSED})"
+        elif self.errno != _REFUSED and (self.mechanism == "gate" or self._only_gate()):
+            yield f"errno: with the gate (dropped, ingress, by source_ports or devices) it is {_REFUSED}"
 
     def _only_gate(self) -> bool:
         return bool(self.action == "drop" or self.direction == "ingress" or self.source_ports or self.devices)
 
     def choose(self) -> Mechanism:
-        """By the gate what a cgroup's programs do not see."""
-        fault = replace(self, mechanism="gate") if self._only_gate() else self
-        return super(NetworkConnectionLimit, fault).choose()
+        """By the gate what a cgroup's programs do not see, by these any other errno."""
+        only = "gate" if self._only_gate() else "cgroup" if self.errno != _REFUSED else self.mechanism
+        return super(NetworkConnectionLimit, replace(self, mechanism=only)).choose()
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """Programs on the target's cgroup, or a gate."""
@@ -77,13 +87,17 @@ class NetworkConnectionLimit(NetworkFault, frozen=True, kw_only=True):
 
     def _refusal(self, target: Target, at: Planning, rule: Rule) -> Injection:
         places = tuple(Hook("cgroup", program) for program in CGROUP["connect"])
-        calls = Calls(("connect",), sockets=self.filters(target, at))
-        return Injection(at.run, at.index, members(target), calls, places, rule, errno.ECONNREFUSED)
+        calls, number = Calls(("connect",), sockets=self.filters(target, at)), getattr(errno, self.errno)
+        return Injection(at.run, at.index, members(target), calls, places, rule, number)
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What becomes of the others."""
         which = "made by" if self.direction == "egress" else "made to"
         share = f"{self.percent} of the others" if self.percent < 100 else "the others"
-        gets = "are refused" if self.action == "refuse" else "get no answer, until the caller gives up"
+        gets = (
+            f"fail with {self.errno}"
+            if self.action == "refuse"
+            else "get no answer, until the caller gives up"
+        )
         said = f"of connections {which} {target.spec} ({self.filters(target, at)})"
         return [f"{said} {self.limit} are let through in each {self.window}; {share} {gets}"]

@@ -105,6 +105,11 @@ def test_ten_connections_in_a_minute_come_through(two: Two, mechanism: str, addr
     assert ask(two.target, address, 5) == {"ok": 5}
 
 
+def test_the_others_fail_with_any_errno(two: Two) -> None:
+    with injected(limited(2, errno="EADDRNOTAVAIL"), process(two.target.pid, two.ns)):
+        assert ask(two.target, HERE, 5) == {"ok": 2, "EADDRNOTAVAIL": 3}
+
+
 @pytest.mark.parametrize("address", [HERE, AWAY])
 def test_the_others_can_be_left_without_an_answer(two: Two, address: str) -> None:
     with injected(limited(3, action="drop"), process(two.target.pid, two.ns)) as run:
@@ -217,6 +222,9 @@ def test_when_the_lease_ends_there_is_no_limit(two: Two) -> None:
         limited(1, of="flows"),
         limited(1, mechanism="cgroup", direction="ingress"),
         limited(1, mechanism="cgroup", action="drop"),
+        limited(1, errno="EINTR"),
+        limited(1, errno="EPERM", action="drop"),
+        limited(1, errno="EPERM", mechanism="gate"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(fault: NetworkConnectionLimit) -> None:
