@@ -26,6 +26,8 @@ struct gate {
 	__u8 has_names;
 	__u8 code; /* of a DNS answer */
 	__u8 once; /* an ifb that another gate of ours has used already cannot be left for a second one */
+	__u8 anew; /* answers come in by lo as from a wire, so that NAT sees them */
+	__u8 pad[7];
 };
 
 const volatile struct gate gate SEC(".rodata.config");
@@ -79,12 +81,15 @@ static __always_inline bool of_kind(struct __sk_buff *skb, const struct packet *
 	return gate.kind != QUERIES || is_query(skb, packet, gate.has_names);
 }
 
-/* On lo it goes on as it is, and comes in again; its way there would be lost by a redirect. */
+/* On lo it goes on as it is, and comes in again. There a redirect takes its route from it, which only
+ * route_localnet makes up for; and its conntrack entry, by which NAT takes it for a question still. */
 static __always_inline int send_back(struct __sk_buff *skb, const struct packet *packet, int way)
 {
 	if (!answer(skb, packet, gate.code))
 		return TC_ACT_STOLEN;
-	return way == ON_LO ? TC_ACT_UNSPEC : bpf_redirect(skb->ifindex, way == OUT ? BPF_F_INGRESS : 0);
+	if (way == ON_LO && !gate.anew)
+		return TC_ACT_UNSPEC;
+	return bpf_redirect(skb->ifindex, way == IN ? 0 : BPF_F_INGRESS);
 }
 
 static __always_inline int verdict(struct __sk_buff *skb, const struct packet *packet, int way)

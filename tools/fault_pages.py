@@ -119,9 +119,9 @@ connections that are about to be made.
   systemd-resolved counts. What it has in its cache is not asked for again, and questions that it forwards
   are its own, not the target's. Programs that ask it over D-Bus or its socket (nss-resolve) send no
   packets: aim at `unit:systemd-resolved` for these.
-- **Docker.** In networks made by a user a container asks `127.0.0.11`, which its NAT leads to another port:
-  `timeout` finds it. The other answers are given to what that name server forwards: names outside of
-  Docker. Names of other containers it answers by itself.
+- **Docker.** In networks made by a user a container asks `127.0.0.11`, which its NAT leads to another port.
+  It is found there. While `lo` has to take answers from it, two sysctls of the namespace are set
+  (`route_localnet` and `accept_local` of `lo`).
 """
 
 INDEX = """\

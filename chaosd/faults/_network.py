@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
-from chaosd.kernel import netlink
+from chaosd.kernel import netlink, sysctl
 from chaosd.kernel.capability_network import TAGGING
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.gate import ANY, RANKS, Act, Gate, Program, Traffic
@@ -20,6 +20,7 @@ from chaosd.kernel.match import PROTOCOLS, Filters, Rule, network
 from chaosd.kernel.netlink import Interface
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.sockets import Tagging
+from chaosd.kernel.sysctl import Sysctl
 from chaosd.kernel.tc import Clsact, Hook, free_prios, side_of
 from chaosd.targets.members import members
 from chaosd.targets.model import Target
@@ -191,6 +192,17 @@ def clsacts(found: Iterable[Way]) -> Iterator[Edit]:
     for interface in dict.fromkeys(way.interface for way in found):
         if not netlink.standing_hook(interface.ref):
             yield Clsact(interface.ref)
+
+
+def open_lo(netns: NetnsRef) -> Iterator[Edit]:
+    """Let ``lo`` take packets that come in as from a wire: they have lost their route.
+
+    IPv4 takes local addresses off no wire otherwise (net/ipv4/route.c: martian sources).
+    """
+    for name in ("net.ipv4.conf.lo.route_localnet", "net.ipv4.conf.lo.accept_local"):
+        old = sysctl.read(netns, name)
+        if old != "1":
+            yield Sysctl(netns, name, old, "1")
 
 
 def gated(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from chaosd.faults._network import NetworkFault, gated, netns_of, reads
+from chaosd.faults._network import NetworkFault, gated, netns_of, open_lo, reads, span
 from chaosd.faults.base import Mechanism, Planning
 from chaosd.kernel.capability_network import CONNECT, GATE
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.gate import Traffic, backwards
 from chaosd.kernel.hooks import CGROUP, Hook
 from chaosd.kernel.injection import Injection
-from chaosd.kernel.match import Filters
+from chaosd.kernel.match import Filters, Ports
 from chaosd.kernel.netns import NetnsRef, inside
 from chaosd.kernel.syscalls import Calls
 from chaosd.targets.members import members
@@ -73,24 +73,36 @@ class DnsError(NetworkFault, frozen=True, kw_only=True):
         return super(DnsError, replace(self, mechanism=self._way)).choose()
 
     def filters(self, target: Target, at: Planning) -> Filters:
-        """For what is lost, the ports of Docker's own name server, too: behind NAT it has not 53."""
+        """The gate is to meet Docker's own name server, too, which behind its NAT has not port 53."""
         found = super().filters(target, at)
-        if self.kind != "timeout" or target.device or (53, 53) not in found.ports:
-            return found
-        more = tuple((port, port) for port in _docker_ports(netns_of(target)))
-        return replace(found, ports=(*found.ports, *more))
+        return replace(found, ports=(*found.ports, *self._behind_nat(target)))
+
+    def _behind_nat(self, target: Target) -> Ports:
+        on_lo = target.device is None and (not self.devices or "lo" in self.devices)
+        if self._way != "gate" or not on_lo or (53, 53) not in map(span, self.ports):
+            return ()
+        return tuple((port, port) for port in _docker_ports(netns_of(target)))
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """A gate, or programs on the target's cgroup."""
-        if self.kind != "refused":
-            act: Literal["answer", "drop"] = "drop" if self.kind == "timeout" else "answer"
-            asked = Traffic("queries", tuple(self.names), _CODES.get(self.kind, 0))
-            return gated(self, target, at, act, self.rule(at), {}, asked)
+        if self._way == "gate":
+            yield from self._gate(target, at)
+            return
         places = tuple(Hook("cgroup", program) for call in ("connect", "sendto") for program in CGROUP[call])
         calls = Calls(("connect", "sendto"), sockets=self.filters(target, at))
-        return [
-            Injection(at.run, at.index, members(target), calls, places, self.rule(at), errno.ECONNREFUSED)
-        ]
+        yield Injection(at.run, at.index, members(target), calls, places, self.rule(at), errno.ECONNREFUSED)
+
+    def _gate(self, target: Target, at: Planning) -> Iterator[Edit]:
+        if self.kind == "timeout":
+            yield from gated(
+                self, target, at, "drop", self.rule(at), {}, Traffic("queries", tuple(self.names))
+            )
+            return
+        anew = bool(self._behind_nat(target))
+        if anew:
+            yield from open_lo(netns_of(target))
+        asked = Traffic("queries", tuple(self.names), _CODES[self.kind], anew)
+        yield from gated(self, target, at, "answer", self.rule(at), {}, asked)
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What a resolver gets."""

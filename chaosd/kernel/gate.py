@@ -38,11 +38,14 @@ class Traffic(msgspec.Struct, frozen=True):
         names: only questions for these; ``.example.com`` or ``*.example.com`` is example.com and
             whatever is below it.
         code: what a question is answered with (RCODE; RFC 1035, 4.1.1).
+        anew: on lo, have answers routed and translated as if they came from a wire, for servers behind
+            NAT; needs the sysctls of ``open_lo`` (chaosd/faults/_network.py).
     """
 
     unit: Literal["packets", "connections", "queries"] = "packets"
     names: tuple[str, ...] = ()
     code: int = 0
+    anew: bool = False
 
     def __str__(self) -> str:
         return f"{self.unit} for {', '.join(self.names)}" if self.names else self.unit
@@ -125,8 +128,9 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
         if self.tagging:
             share = {"tagged": sockets.tags_of(self.tagging)}
         config = self.rule.pack() + self.filters.pack()
-        kind = (_KINDS.index(self.traffic.unit), bool(self.traffic.names), self.traffic.code)
-        config += struct.pack("=H6B", self.mark, _ACTS[self.act], bool(self.tagging), *kind, self.once)
+        what = self.traffic
+        kind = (_KINDS.index(what.unit), bool(what.names), what.code, self.once, what.anew)
+        config += struct.pack("=H7B7x", self.mark, _ACTS[self.act], bool(self.tagging), *kind)
         probe = bpf.Object("gate", config, share=share)
         bpf.live[self.slot] = probe
         self.filters.fill(probe)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -277,12 +279,30 @@ def test_what_getaddrinfo_says(wire: Wire, address: str, tmp_path: object) -> No
     assert resolved() == "192.0.2.1"
 
 
-def test_docker_s_name_server_is_met_behind_its_nat() -> None:
-    """It listens at 127.0.0.11 on a port of its own, to which port 53 is translated."""
+def _translated(ns: NetnsRef, *rule: str) -> None:
+    with inside(ns):
+        done = subprocess.run(["iptables", "-t", "nat", *rule], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no NAT here: {done.stderr}")
+
+
+@pytest.mark.parametrize("by", ["pid", "netns"])
+@pytest.mark.parametrize(
+    ("kind", "outcome"), [("timeout", "timeout"), ("servfail", SERVFAIL), ("nxdomain", NXDOMAIN)]
+)
+def test_docker_s_name_server_is_met_behind_its_nat(by: str, kind: str, outcome: int | str) -> None:
+    """It listens at 127.0.0.11, and these are the rules by which Docker leads port 53 to it."""
     with world.netns() as ns, server(ns, 41234, "127.0.0.11"):
-        assert ask(ns, "127.0.0.11", port=41234) == {NOERROR: 1}
-        with injected(DnsError(kind="timeout"), everything(ns)):
-            assert ask(ns, "127.0.0.11", port=41234, patience=0.5) == {"timeout": 1}
+        there = ("-d", "127.0.0.11", "-p", "udp", "--dport", "53")
+        back = ("-s", "127.0.0.11", "-p", "udp", "--sport", "41234")
+        _translated(ns, "-A", "OUTPUT", *there, "-j", "DNAT", "--to-destination", "127.0.0.11:41234")
+        _translated(ns, "-A", "POSTROUTING", *back, "-j", "SNAT", "--to-source", ":53")
+        target = everything(ns) if by == "netns" else process(os.getpid(), ns)
+        assert ask(ns, "127.0.0.11") == {NOERROR: 1}
+        with injected(DnsError(kind=kind), target) as run:  # type: ignore[arg-type]
+            assert ask(ns, "127.0.0.11", times=2, patience=1 if kind == "timeout" else 20) == {outcome: 2}
+            assert (run.evidence.matched, run.evidence.injected) == (2, 2)
+        assert ask(ns, "127.0.0.11") == {NOERROR: 1}
 
 
 def test_what_is_no_question_goes_on(wire: Wire) -> None:
