@@ -150,5 +150,5 @@ def _sockets(ref: ProcessRef) -> Iterator[int]:
                 continue
             if kind == "socket":
                 yield int(inode.strip("[]"))
-    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+    except OSError:  # it has ended meanwhile, or is closed to us
         return

@@ -17,8 +17,13 @@ from chaosd.faults.base import Planning
 from chaosd.faults.network_reset import NetworkReset
 from chaosd.kernel import edit
 from chaosd.kernel.capability_network import RESET
+from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.edit import Undo
+from chaosd.kernel.match import Filters, Rule
 from chaosd.kernel.netns import NetnsRef
+from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.reset import Reset
+from chaosd.kernel.tasks import Members
 from chaosd.targets.model import Target
 from chaosd.units import Duration, Percent
 
@@ -169,6 +174,18 @@ def test_of_a_whole_namespace_every_connection_breaks_but_the_operator_s(two: Tw
         for child in (two.target, two.neighbor):
             assert ask(child, "say") == ["x", "ECONNABORTED", "ECONNABORTED"]
         assert counted(edits) == (4, 4, {})
+
+
+def test_of_a_host_the_connections_of_spared_processes_stay(two: Two) -> None:
+    """What stands for the host here is the cgroup that both clients are in, the root."""
+    two.open("127.0.0.1")
+    everybody = CgroupRef.at(str(world.cgroup_root()))
+    who = Members(everybody, entire=True, spared=(ProcessRef.of(two.neighbor.pid),))
+    edits: list[edit.Edit] = [Reset(RUN, 0, two.ns, who, Filters(ports=((PORT, PORT),)), Rule(1))]
+    with applied(edits):
+        assert ask(two.target, "say") == ["ECONNABORTED"]
+        assert ask(two.neighbor, "say") == ["x"]
+        assert counted(edits) == (1, 1, {})
 
 
 def test_filters_by_network(two: Two) -> None:
