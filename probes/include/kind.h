@@ -30,7 +30,7 @@ struct backwards {
 struct question {
 	struct backwards key;
 	__u32 end; /* where the last byte of the name is */
-	__u8 name[NAME + 1];
+	__u8 name[NAME + 2];
 };
 
 struct {
@@ -87,13 +87,16 @@ static __always_inline bool reverse(struct question *q)
 
 static __always_inline bool name_matches(struct __sk_buff *skb, const struct packet *packet, __u16 length)
 {
-	__u32 zero = 0, size = length - UDP_HEADER - DNS_HEADER;
+	__u32 zero = 0, size;
 	struct question *q = bpf_map_lookup_elem(&asked, &zero);
 
 	if (!q || length <= UDP_HEADER + DNS_HEADER)
 		return false;
-	if (size > NAME)
-		size = NAME;
+	size = length - UDP_HEADER - DNS_HEADER - 1;
+	if (size > NAME - 1)
+		size = NAME - 1;
+	asm volatile("%0 &= 0xff" : "+r"(size)); /* is so already; Linux 6.1 does not see it */
+	size += 1;
 	if (load(skb, packet->transport + UDP_HEADER + DNS_HEADER, q->name, size))
 		return false;
 	q->name[size] = 0xff; /* what was left there by the one before is not read */
