@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* The gate on an interface: which packets get the fault. Drops and doubles them itself; for what
- * needs a queue it only says "match", and the filter's action takes the packet there. */
+/* The gate on an interface: which packets get the fault. Drops, doubles and answers them itself; for
+ * what needs a queue it only says "match", and the filter's action takes the packet there. */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
+#include "answer.h"
 #include "chain.h"
+#include "kind.h"
 #include "lease.h"
 #include "match.h"
 #include "owner.h"
@@ -11,7 +13,8 @@
 
 #define QUEUE_RANK 64 /* and above: the ranks of gates that queue */
 
-enum { ACT_DROP, ACT_MATCH, ACT_DOUBLE };
+enum { ACT_DROP, ACT_MATCH, ACT_DOUBLE, ACT_ANSWER };
+enum { OUT, IN, ON_LO };
 
 struct gate {
 	struct rule rule;
@@ -19,7 +22,12 @@ struct gate {
 	__u16 tag; /* 0x4000 | netns hash << 8 | rank of this gate; left in tc_index of what matched */
 	__u8 act;
 	__u8 only_tagged; /* sockets of the target; otherwise all traffic */
-	__u32 once; /* an ifb that another gate of ours has used already cannot be left for a second one */
+	__u8 kind; /* of packet, kind.h */
+	__u8 has_names;
+	__u8 code; /* of a DNS answer */
+	__u8 once; /* an ifb that another gate of ours has used already cannot be left for a second one */
+	__u8 anew; /* answers come in by lo as from a wire, so that NAT sees them */
+	__u8 pad[7];
 };
 
 const volatile struct gate gate SEC(".rodata.config");
@@ -66,7 +74,25 @@ static __always_inline bool wanted(const struct packet *packet, const struct end
 	return address_matches(want, &far->address);
 }
 
-static __always_inline int verdict(struct __sk_buff *skb, const struct packet *packet, bool ingress)
+static __always_inline bool of_kind(struct __sk_buff *skb, const struct packet *packet)
+{
+	if (gate.kind == CONNECTIONS)
+		return begins_connection(skb, packet);
+	return gate.kind != QUERIES || is_query(skb, packet, gate.has_names);
+}
+
+/* On lo it goes on as it is, and comes in again. There a redirect takes its route from it, which only
+ * route_localnet makes up for; and its conntrack entry, by which NAT takes it for a question still. */
+static __always_inline int send_back(struct __sk_buff *skb, const struct packet *packet, int way)
+{
+	if (!answer(skb, packet, gate.code))
+		return TC_ACT_STOLEN;
+	if (way == ON_LO && !gate.anew)
+		return TC_ACT_UNSPEC;
+	return bpf_redirect(skb->ifindex, way == IN ? 0 : BPF_F_INGRESS);
+}
+
+static __always_inline int verdict(struct __sk_buff *skb, const struct packet *packet, int way)
 {
 	const volatile struct lease *leased = lease_held();
 	int pass = gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;
@@ -84,7 +110,9 @@ static __always_inline int verdict(struct __sk_buff *skb, const struct packet *p
 		return 1;
 	if (gate.act == ACT_DROP)
 		return TC_ACT_STOLEN; /* silent; TC_ACT_SHOT would tell a local TCP at once */
-	bpf_clone_redirect(skb, skb->ifindex, ingress ? BPF_F_INGRESS : 0);
+	if (gate.act == ACT_ANSWER)
+		return send_back(skb, packet, way);
+	bpf_clone_redirect(skb, skb->ifindex, way == IN ? BPF_F_INGRESS : 0);
 	return pass;
 }
 
@@ -98,21 +126,21 @@ static __always_inline bool in(struct __sk_buff *skb, const struct packet *packe
 	return wanted(packet, &packet->to, &packet->from) && enters_target(skb, packet);
 }
 
-#define GATE(name, condition, ingress)                                    \
-	SEC("tc") int name(struct __sk_buff *skb)                         \
-	{                                                                 \
-		struct packet packet = {};                                \
-                                                                          \
-		if (seen(skb) || !parse(skb, &packet) || !(condition))    \
-			return gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC; \
-		return verdict(skb, &packet, ingress);                    \
+#define GATE(name, condition, way)                                                               \
+	SEC("tc") int name(struct __sk_buff *skb)                                                \
+	{                                                                                        \
+		struct packet packet = {};                                                       \
+                                                                                                 \
+		if (seen(skb) || !parse(skb, &packet) || !(condition) || !of_kind(skb, &packet)) \
+			return gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;                        \
+		return verdict(skb, &packet, way);                                               \
 	}
 
-GATE(chaosd_out, out(skb, &packet), false)
-GATE(chaosd_in, in(skb, &packet), true)
+GATE(chaosd_out, out(skb, &packet), OUT)
+GATE(chaosd_in, in(skb, &packet), IN)
 
 /* On lo each packet of both directions leaves. What could be either counts as sent by the initiator. */
-GATE(chaosd_loop_out, out(skb, &packet) && (initiates(&packet) || !in(skb, &packet)), false)
-GATE(chaosd_loop_in, in(skb, &packet) && (!initiates(&packet) || !out(skb, &packet)), false)
+GATE(chaosd_loop_out, out(skb, &packet) && (initiates(&packet) || !in(skb, &packet)), ON_LO)
+GATE(chaosd_loop_in, in(skb, &packet) && (!initiates(&packet) || !out(skb, &packet)), ON_LO)
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -42,6 +42,8 @@ SHARED: dict[str, Any] = {
 
 EXAMPLES = {
     "cpu.pin": "cpus=[0]",
+    "dns.error": "kind=servfail names=[.example.com]",
+    "network.connection_limit": "limit=10 window=60s ports=[5432]",
     "network.corrupt": "percent=5%",
     "network.delay": "delay=100ms jitter=20ms ports=[5432]",
     "network.duplicate": "percent=5%",
@@ -49,6 +51,7 @@ EXAMPLES = {
     "network.partition": "cidrs=[10.0.3.0/24]",
     "network.rate": "rate=1mbit",
     "network.refuse": "ports=[5432] percent=10%",
+    "network.reset": "ports=[5432] every=10s",
     "probe.custom": "source=/etc/chaosd/probes/open_fails.c every=3",
     "process.kill": "signal=SIGTERM",
     "process.exec_fail": "path=/usr/bin/convert",
@@ -90,6 +93,35 @@ costs a packet no more than naming one.
   `devices` narrows either down; an interface that is a slave of a bridge or bond is met at its master.
 - **You.** When a whole interface, namespace or host is the target, the addresses that operators are logged
   in from by SSH are excluded.
+
+## Connections
+
+`network.reset` tears down what is established; `network.refuse` and `network.connection_limit` meet
+connections that are about to be made.
+
+- **Reset.** The kernel aborts the target's socket: its next call fails with `ECONNABORTED`, and the peer,
+  which gets a TCP reset, sees `ECONNRESET`. Connections that are half closed are torn down, too; what no
+  process has accepted yet is nobody's, and stays.
+- **Limit.** A window begins with the first connection after the end of the last one; the first `limit` in
+  it are let through, whatever becomes of them, and counted as skipped by "limit". `percent` and `budget`
+  are of the others. Of dropped ones the caller's kernel sends
+  the first packet again, after 1, 3, 7 ... seconds, and each time counts, so that it may get into the next
+  window.
+
+## Name servers
+
+`dns.error` meets a question when it leaves the target, by the port of the far end.
+
+- **Answers.** The question itself is turned into the answer and sent back, over IPv4 and IPv6; no name
+  server is asked, and none need be there. Over TCP questions cannot be told before there is a connection:
+  it is refused (for `timeout` lost), or with `names` let through.
+- **Local resolvers.** Traffic on `lo` is met, also for whole namespaces, so that `127.0.0.53` of
+  systemd-resolved counts. What it has in its cache is not asked for again, and questions that it forwards
+  are its own, not the target's. Programs that ask it over D-Bus or its socket (nss-resolve) send no
+  packets: aim at `unit:systemd-resolved` for these.
+- **Docker.** In networks made by a user a container asks `127.0.0.11`, which its NAT leads to another port.
+  It is found there. While `lo` has to take answers from it, two sysctls of the namespace are set
+  (`route_localnet` and `accept_local` of `lo`).
 """
 
 INDEX = """\

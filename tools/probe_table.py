@@ -18,8 +18,9 @@ from chaosd.kernel.libbpf import library
 
 PROBES = Path(bpf.__file__).parent.parent / "_probes"
 _XLATED, _VERIFIED, _SIZE = 20, 216, 224  # in struct bpf_prog_info, linux/bpf.h
-_ALL = struct.pack("=3Q64xiIII", 0, 0, 1 << 32, -5, 1, 0, 1)  # every call fails, with a path to be found out
-_CONFIGS = {"override": _ALL, "security": _ALL, "cgroup": _ALL}
+_ALL = struct.pack("=3Q80xiIII", 0, 0, 1 << 32, -5, 1, 0, 1)  # every call fails, with a path to be found out
+_ANSWER = struct.pack("=3Q80xH7B7x", 0, 0, 1 << 32, 0, 3, 1, 2, 1, 2, 0, 1)  # by name, to tagged sockets
+_CONFIGS = {"override": _ALL, "security": _ALL, "cgroup": _ALL, "gate": _ANSWER}
 _ALIKE = tuple(f"chaosd_slot{i}" for i in range(1, 8))
 
 

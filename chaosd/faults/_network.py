@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,14 +12,15 @@ from msgspec import Meta
 
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
-from chaosd.kernel import netlink
+from chaosd.kernel import netlink, sysctl
 from chaosd.kernel.capability_network import TAGGING
 from chaosd.kernel.edit import Edit
-from chaosd.kernel.gate import RANKS, Act, Gate, Program
+from chaosd.kernel.gate import ANY, RANKS, Act, Gate, Program, Traffic
 from chaosd.kernel.match import PROTOCOLS, Filters, Rule, network
 from chaosd.kernel.netlink import Interface
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.sockets import Tagging
+from chaosd.kernel.sysctl import Sysctl
 from chaosd.kernel.tc import Clsact, Hook, free_prios, side_of
 from chaosd.targets.members import members
 from chaosd.targets.model import Target
@@ -31,6 +33,7 @@ class NetworkFault(Fault, frozen=True, kw_only=True):
     """Filters in any mix; what is left out lets everything through."""
 
     takes: ClassVar[str] = "traffic"
+    on_loopback: ClassVar[bool] = False  # of a whole namespace: what its processes say to each other, too
 
     ports: Annotated[
         list[int | str], Meta(description="ports of the far end, such as 5432 or 8000-8099")
@@ -109,6 +112,14 @@ def _wrong(fault: NetworkFault) -> Iterator[str]:
         yield "percent: 0% hits nothing"
 
 
+def injectable(name: str) -> bool:
+    """Whether connect(2) can be made to fail with an errno of this name.
+
+    Not with EINTR, which a caller takes for success in the making.
+    """
+    return name in errno.errorcode.values() and name not in ("EINTR", "ERESTART")
+
+
 def reads(how: Callable[[Any], object], text: object) -> bool:
     """Whether ``how`` takes a text, or raises ``ValueError``."""
     try:
@@ -171,7 +182,8 @@ def _chosen(fault: NetworkFault, target: Target) -> list[Interface]:
             raise ChaosdError(f"{target.spec} has no interface {', '.join(sorted(missing))} that is up")
         return [i for i in up if i.ref.name in names]
     free = [i for i in up if not i.enslaved]
-    chosen = [i for i in free if not (i.loopback and whole(target))] or free
+    kept = not whole(target) or fault.on_loopback
+    chosen = [i for i in free if kept or not i.loopback] or free
     if not chosen:
         raise ChaosdError(f"{target.spec} has no interface that is up")
     return chosen
@@ -188,8 +200,25 @@ def clsacts(found: Iterable[Way]) -> Iterator[Edit]:
             yield Clsact(interface.ref)
 
 
+def open_lo(netns: NetnsRef) -> Iterator[Edit]:
+    """Let ``lo`` take packets that come in as from a wire: they have lost their route.
+
+    IPv4 takes local addresses off no wire otherwise (net/ipv4/route.c: martian sources).
+    """
+    for name in ("net.ipv4.conf.lo.route_localnet", "net.ipv4.conf.lo.accept_local"):
+        old = sysctl.read(netns, name)
+        if old != "1":
+            yield Sysctl(netns, name, old, "1")
+
+
 def gated(
-    fault: NetworkFault, target: Target, at: Planning, act: Act, rule: Rule, detours: dict[Way, str]
+    fault: NetworkFault,
+    target: Target,
+    at: Planning,
+    act: Act,
+    rule: Rule,
+    detours: dict[Way, str],
+    traffic: Traffic = ANY,
 ) -> Iterator[Edit]:
     """The gate and its hooks on every way of the target.
 
@@ -200,12 +229,13 @@ def gated(
         act: what the gate does to the chosen packets.
         rule: which it chooses.
         detours: for ``queue``: the device of ours that each way's packets are sent to.
+        traffic: what packets must be.
     """
     found = ways(fault, target)
     tagging = None if whole(target) else Tagging(at.run, at.index, members(target))
     tags = tagging.slot if tagging else ""
     once = act == "queue" and at.mechanism != "relay"
-    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags, once)
+    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags, once, traffic)
     yield from clsacts(found)
     if tagging:
         if not (verdict := TAGGING()).ok:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.faults._network import NetworkFault, Way, gated, netns_of, ways
+from chaosd.faults._network import NetworkFault, Way, gated, netns_of, open_lo, ways
 from chaosd.faults.base import Mechanism, Planning
-from chaosd.kernel import sysctl
 from chaosd.kernel.capability_network import IFB, NETEM, TBF
 from chaosd.kernel.edit import MARK, Edit
 from chaosd.kernel.gate import Gate
@@ -18,7 +17,6 @@ from chaosd.kernel.netem import Netem, Shape, Tbf
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.relay import Relay
 from chaosd.kernel.relay_return import RelayReturn
-from chaosd.kernel.sysctl import Sysctl
 from chaosd.kernel.tap import TAP
 from chaosd.kernel.tc import Ifb
 from chaosd.targets.model import Target
@@ -29,7 +27,6 @@ NETEM_OR_RELAY = (
 )
 TBF_OR_RELAY = (Mechanism("tbf", (IFB, TBF), "a token bucket on an ifb device of our own"), *NETEM_OR_RELAY)
 
-_LO_IS_A_ROAD = ("net.ipv4.conf.lo.route_localnet", "net.ipv4.conf.lo.accept_local")
 _DIGITS = string.digits + string.ascii_lowercase
 _FEWEST = 32  # packets that a queue must hold, lest TCP stalls at every loss: on lo they have 64 KiB
 
@@ -102,7 +99,7 @@ def _relays(detours: dict[Way, str], what: Treatment, at: Planning, mark: int) -
         if not way.interface.ethernet:
             raise ChaosdError(f"the relay cannot serve {device.name}, which has no Ethernet frames")
         if way.interface.loopback:
-            yield from _lo_sysctls(device.netns)
+            yield from open_lo(device.netns)
         yield Relay(
             device.netns,
             name,
@@ -117,11 +114,3 @@ def _relays(detours: dict[Way, str], what: Treatment, at: Planning, mark: int) -
             fault=at.index,
         )
         yield RelayReturn(name, device, way.ingress, mark, at.run)
-
-
-def _lo_sysctls(netns: NetnsRef) -> Iterator[Edit]:
-    # A frame that comes back to lo has lost its route, and IPv4 takes local addresses off no wire.
-    for name in _LO_IS_A_ROAD:
-        old = sysctl.read(netns, name)
-        if old != "1":
-            yield Sysctl(netns, name, old, "1")

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from chaosd.faults._network import NetworkFault
+from chaosd.faults._network import NetworkFault, injectable
 from chaosd.faults.base import Mechanism, Planning
 from chaosd.kernel.capability_network import CONNECT
 from chaosd.kernel.edit import Edit
@@ -17,9 +17,6 @@ from chaosd.kernel.injection import Injection
 from chaosd.kernel.syscalls import Calls
 from chaosd.targets.members import members
 from chaosd.targets.model import Target
-
-_NEVER = ("EINTR", "ERESTART")
-"""A caller takes EINTR from connect(2) for success in the making."""
 
 
 class NetworkRefuse(NetworkFault, frozen=True, kw_only=True):
@@ -35,7 +32,7 @@ class NetworkRefuse(NetworkFault, frozen=True, kw_only=True):
     def check(self) -> list[str]:
         """An errno that connect can return, and filters that a connection attempt has."""
         wrong = super().check()
-        if self.errno not in errno.errorcode.values() or self.errno in _NEVER:
+        if not injectable(self.errno):
             wrong.append(f"errno: {self.errno!r} is no errno that can be injected (such as ECONNREFUSED)")
         if self.source_ports or self.devices or self.direction != "egress":
             wrong.append("source_ports, devices and direction mean nothing before there is a connection")

@@ -23,6 +23,7 @@ from chaosd.kernel.netem import Netem, Tbf
 from chaosd.kernel.netlink import rtnl
 from chaosd.kernel.netns import DeviceRef, NetnsRef
 from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.reset import MEND, Reset
 from chaosd.kernel.sockets import Tagging
 from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
@@ -137,6 +138,30 @@ def _must_be_refused(_: NetnsRef) -> None:
         refusal.revert()
     if answer != errno.EXFULL:
         raise UnsupportedError(f"a connection that had to fail with EXFULL got {errno.errorcode.get(answer)}")
+
+
+@capability("reset", lasting=True)
+def RESET() -> Verdict:  # noqa: N802  # a capability is a constant
+    """Whether the kernel tears down connections of others: sock_diag's SOCK_DESTROY."""
+    modprobe("tcp_diag")
+    return in_scratch_netns(_must_break)
+
+
+def _must_break(netns: NetnsRef) -> None:
+    with rtnl(netns) as ip:
+        ip.link("set", index=1, state="up")
+    reset = Reset(_RUN, _INDEX, netns, None, Filters(), Rule.chance(0, 1.0))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as canary,
+    ):
+        try:
+            reset.apply()
+        finally:
+            reset.revert()
+        answer = canary.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if answer != errno.ECONNABORTED:
+        raise UnsupportedError(f"a connection that had to break got {errno.errorcode.get(answer)}", hint=MEND)
 
 
 @capability("ifb", lasting=True)

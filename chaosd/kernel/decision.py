@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from chaosd.errors import UnsupportedError
 from chaosd.kernel import arguments, bpf, match, tracer_rule
 from chaosd.kernel.edit import MARK, Evidence, Hit
 from chaosd.kernel.match import Rule
@@ -30,7 +31,7 @@ def settings(calls: Calls, rule: Rule, error: int, delay: float, jitter: float) 
     """For ``tracer_decider.Decider``, all but the descriptors; times are seconds.
 
     Raises:
-        UnsupportedError: the calls of this machine are not known.
+        UnsupportedError: the calls of this machine are not known, or the rule has a limit.
     """
     numbers = arguments.numbered(calls.names)
     names = {name for of_arch in numbers.values() for name in of_arch.values()}
@@ -47,6 +48,8 @@ def settings(calls: Calls, rule: Rule, error: int, delay: float, jitter: float) 
 
 
 def _rule(rule: Rule) -> dict[str, int]:
+    if rule.limit:
+        raise UnsupportedError("what comes beyond a limit is told by eBPF alone, not call by call")
     plain = {name: getattr(rule, name) for name in ("budget", "after", "first", "every", "fault")}
     return {"seed": rule.seed % (1 << 64), "worsen": round(rule.worsen * (1 << 32)), **plain}
 

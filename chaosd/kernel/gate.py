@@ -5,23 +5,77 @@ from __future__ import annotations
 import struct
 from typing import Literal
 
+import msgspec
+
 from chaosd.errors import ChaosdError
 from chaosd.kernel import bpf, match, sockets
 from chaosd.kernel.edit import Control, Evidence
 from chaosd.kernel.leased import Loaded
 from chaosd.kernel.netns import NetnsRef
 
-Act = Literal["drop", "queue", "double"]
-"""What happens to a chosen packet: dropped, handed to the filter's action, or sent twice."""
+Act = Literal["drop", "queue", "double", "answer"]
+"""What happens to a chosen packet: it is dropped, handed to the filter's action, sent twice, or turned
+into its own answer."""
 
 Program = Literal["chaosd_out", "chaosd_in", "chaosd_loop_out", "chaosd_loop_in"]
 """Where a gate stands: leaving or entering an interface, or one of the two directions of ``lo``."""
 
-_ACTS: dict[Act, int] = {"drop": 0, "queue": 1, "double": 2}
+_ACTS: dict[Act, int] = {"drop": 0, "queue": 1, "double": 2, "answer": 3}
+_KINDS = ("packets", "connections", "queries")
+_NAME = 256  # probes/include/kind.h
 _TAG = 0x4000
 _FAULTS = 64
 RANKS = 2 * _FAULTS
 """How many turns there are."""
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What kind of packet is meant, besides the filters.
+
+    Args:
+        unit: any packet; or those that begin a TCP connection; or DNS questions over UDP, and what
+            begins a TCP connection over which they could come. All but the first can be answered: a
+            connection by a refusal.
+        names: only questions for these; ``.example.com`` or ``*.example.com`` is example.com and
+            whatever is below it.
+        code: what a question is answered with (RCODE; RFC 1035, 4.1.1).
+        anew: on lo, have answers routed and translated as if they came from a wire, for servers behind
+            NAT; needs the sysctls of ``open_lo`` (chaosd/faults/_network.py).
+    """
+
+    unit: Literal["packets", "connections", "queries"] = "packets"
+    names: tuple[str, ...] = ()
+    code: int = 0
+    anew: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.unit} for {', '.join(self.names)}" if self.names else self.unit
+
+
+ANY = Traffic()
+"""Any packet."""
+
+
+def backwards(pattern: str) -> bytes:
+    """A name or a pattern as struct backwards of probes/include/kind.h, for the map of names.
+
+    Args:
+        pattern: a domain name in ASCII, with ``.`` or ``*.`` before it if names below it
+            are meant, too.
+
+    Raises:
+        ValueError: it is no domain name.
+    """
+    below = pattern.startswith((".", "*."))
+    name = pattern.partition(".")[2] if below else pattern
+    labels = name.removesuffix(".").lower().encode("ascii").split(b".")
+    if not all(0 < len(label) < 64 and b"*" not in label for label in labels):
+        raise ValueError(pattern)
+    wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+    if len(wire) >= _NAME:
+        raise ValueError(pattern)
+    key = wire[::-1] + (b"" if below else b"\xff")
+    return struct.pack("=I", 8 * len(key)) + key.ljust(_NAME, b"\0")
 
 
 class Gate(Loaded, frozen=True, tag="bpf.gate"):
@@ -32,6 +86,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         netns: where its hooks are.
         act: what is done to the chosen packets.
         filters, rule: which packets.
+        traffic: what they must be.
         once: packets that another gate has sent through an ifb are counted as "overlap" and spared,
             because the kernel skips the action of a second one.
         tagging: slot of the ``sockets.Tagging`` whose sockets alone are meant; empty for all.
@@ -43,6 +98,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     rule: match.Rule
     tagging: str = ""
     once: bool = False
+    traffic: Traffic = ANY
 
     @property
     def slot(self) -> str:
@@ -62,7 +118,8 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     def describe(self) -> str:
         """One line: which packets it picks."""
         who = " of the target's sockets" if self.tagging else ""
-        return f"load a gate for {self.filters}{who}"
+        what = "" if self.traffic == ANY else f"{self.traffic}, "
+        return f"load a gate for {what}{self.filters}{who}"
 
     def apply(self) -> None:
         """Load the programs and fill their maps (``UnsupportedError`` as the kernel says)."""
@@ -70,10 +127,14 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         if self.tagging:
             share = {"tagged": sockets.tags_of(self.tagging)}
         config = self.rule.pack() + self.filters.pack()
-        config += struct.pack("=HBBI", self.mark, _ACTS[self.act], bool(self.tagging), self.once)
+        what = self.traffic
+        kind = (_KINDS.index(what.unit), bool(what.names), what.code, self.once, what.anew)
+        config += struct.pack("=H7B7x", self.mark, _ACTS[self.act], bool(self.tagging), *kind)
         probe = bpf.Object("gate", config, share=share)
         bpf.live[self.slot] = probe
         self.filters.fill(probe)
+        for name in self.traffic.names:
+            probe.map("names").update(backwards(name), b"\1")
 
     @property
     def control(self) -> Control:
@@ -87,7 +148,9 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     def evidence(self) -> Evidence | None:
         """Packets matched, hit and spared; None in a process that did not load it."""
         probe = bpf.live.get(self.slot)
-        return match.evidence(probe.map("counts"), "packets") if isinstance(probe, bpf.Object) else None
+        return (
+            match.evidence(probe.map("counts"), self.traffic.unit) if isinstance(probe, bpf.Object) else None
+        )
 
 
 def program(slot: str, name: Program) -> int:

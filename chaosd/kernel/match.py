@@ -24,7 +24,8 @@ PROTOCOLS = {
 
 _FAR, _NEAR = 0, 1
 _CERTAIN = 1 << 32
-_COUNTS = ("matched", "injected", "probability", "turn", "budget", "lease", "overlap", "strength")
+_WINDOW_UNIT = 1 << 20  # nanoseconds; probes/include/outcome.h
+_COUNTS = ("matched", "injected", "probability", "turn", "budget", "lease", "overlap", "limit", "strength")
 
 Ports = tuple[tuple[int, int], ...]
 """Ranges of ports, both ends included."""
@@ -102,6 +103,9 @@ class Rule(msgspec.Struct, frozen=True):
             next ``first`` (0 for all), and of these every ``every``-th, beginning with the first.
             Only where events are numbered one by one: system calls and connections.
         fault: its place in ``bpf.Lease``, whose strengths thin out what was chosen: as in Planning.index.
+        limit, window: let ``limit`` events (at most a million; 0 for none) go by in each window of so
+            many seconds, and hit only what comes beyond. A window begins with the first event after
+            the end of the last.
     """
 
     seed: int
@@ -115,6 +119,8 @@ class Rule(msgspec.Struct, frozen=True):
     first: int = 0
     every: int = 1
     fault: int = 0
+    limit: int = 0
+    window: float = 0.0
 
     @classmethod
     def chance(
@@ -140,9 +146,9 @@ class Rule(msgspec.Struct, frozen=True):
         """As struct rule."""
         chances = (round(c * _CERTAIN) for c in (self.worsen, self.mend, self.good, self.bad))
         turn = (self.after, self.first, self.every)
-        return struct.pack(
-            "=9Q2I", self.seed % (1 << 64), self.budget, *chances, *turn, self.by_flow, self.fault
-        )
+        quota = (self.limit, round(self.window * 1e9 / _WINDOW_UNIT))
+        numbers = (self.seed % (1 << 64), self.budget, *chances, *turn, *quota)
+        return struct.pack("=11Q2I", *numbers, self.by_flow, self.fault)
 
 
 def evidence(counts: Map, unit: str) -> Evidence:

@@ -8,6 +8,7 @@ struct chain {
 	__u32 is_bad;
 	__u64 number; /* of events decided */
 	__u64 spent; /* of the budget */
+	__u64 quota; /* outcome.h */
 };
 
 struct {
@@ -35,7 +36,7 @@ static __always_inline bool strikes(const volatile struct rule *rule, const vola
 {
 	__u32 zero = 0, outcome = INJECTED;
 	struct chain *state = bpf_map_lookup_elem(&chain, &zero);
-	__u64 drawn;
+	__u64 now = bpf_ktime_get_boot_ns(), drawn;
 
 	if (!state)
 		return false;
@@ -46,7 +47,9 @@ static __always_inline bool strikes(const volatile struct rule *rule, const vola
 	}
 	bpf_spin_lock(&state->lock);
 	drawn = draw(rule, rule->by_flow ? flow : state->number);
-	if (!chosen(rule, state, drawn))
+	if (within_limit(rule, &state->quota, now))
+		outcome = BY_LIMIT;
+	else if (!chosen(rule, state, drawn))
 		outcome = BY_PROBABILITY;
 	else if (is_spared(rule, leased, drawn))
 		outcome = BY_STRENGTH;

@@ -22,7 +22,7 @@ static __always_inline bool strikes(const volatile struct rule *rule, const vola
 		return false;
 	count(MATCHED);
 	if (leased)
-		outcome = outcome_of(rule, at, flow, leased);
+		outcome = outcome_of(rule, at, flow, leased, bpf_ktime_get_boot_ns());
 	count(outcome);
 	return outcome == INJECTED;
 }

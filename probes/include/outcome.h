@@ -6,7 +6,18 @@
 #include <stdbool.h>
 #include "mix.h"
 
-enum { MATCHED, INJECTED, BY_PROBABILITY, BY_TURN, BY_BUDGET, BY_LEASE, BY_OVERLAP, BY_STRENGTH, COUNTS };
+enum {
+	MATCHED,
+	INJECTED,
+	BY_PROBABILITY,
+	BY_TURN,
+	BY_BUDGET,
+	BY_LEASE,
+	BY_OVERLAP,
+	BY_LIMIT,
+	BY_STRENGTH,
+	COUNTS
+};
 
 /* Chances are 0 to 2^32. A plain percentage p is the chain with worsen = p, mend = 1 - p. */
 struct rule {
@@ -19,6 +30,8 @@ struct rule {
 	__u64 after; /* number.h: pass over so many, */
 	__u64 first; /* then take so many (0: all), */
 	__u64 every; /* and of these every n-th */
+	__u64 limit; /* let so many go by (0: none, at most 10^6) */
+	__u64 window; /* in each span of so long, in units of 2^20 ns, and hit what comes beyond */
 	__u32 by_flow; /* decide once for each flow, by worsen alone */
 	__u32 fault; /* its place in struct lease */
 };
@@ -35,6 +48,7 @@ struct lease {
 struct progress {
 	__u64 number; /* of events decided */
 	__u64 spent; /* of the budget */
+	__u64 quota; /* when the window began, in its units, << 20 | how many went by in it */
 };
 
 /* The draw for the event or flow of a number: the same seed, the same draw. */
@@ -50,6 +64,23 @@ static __always_inline bool has_turn(const volatile struct rule *rule, __u64 num
 	return rule->every < 2 || (number - rule->after) % rule->every == 0;
 }
 
+/* A window begins with the first event after the end of the last. Exact however many CPUs ask: whoever
+ * counts up learns in which window it did, and only one of those who find it over begins the next. */
+static __always_inline bool within_limit(const volatile struct rule *rule, __u64 *quota, __u64 now)
+{
+	__u64 seen = *(volatile __u64 *)quota, begun = now >> 20;
+
+	if (!rule->limit)
+		return false;
+	if ((!seen || (__s64)(begun - (seen >> 20)) >= (__s64)rule->window) &&
+	    __sync_val_compare_and_swap(quota, seen, begun << 20 | 1) == seen)
+		return true;
+	seen = *(volatile __u64 *)quota;
+	if ((seen & 0xfffff) >= rule->limit)
+		return false;
+	return (__sync_fetch_and_add(quota, 1) & 0xfffff) < rule->limit;
+}
+
 /* Whether what was chosen by this draw is left out for now: as the share shrinks, ever fewer of the same. */
 static __always_inline bool is_spared(const volatile struct rule *rule, const volatile struct lease *lease,
 				      __u64 drawn)
@@ -58,10 +89,13 @@ static __always_inline bool is_spared(const volatile struct rule *rule, const vo
 }
 
 static __always_inline __u32 outcome_of(const volatile struct rule *rule, struct progress *at, __u64 flow,
-					const volatile struct lease *lease)
+					const volatile struct lease *lease, __u64 now)
 {
-	__u64 number = __sync_fetch_and_add(&at->number, 1), drawn = draw(rule, rule->by_flow ? flow : number);
+	__u64 number = __sync_fetch_and_add(&at->number, 1),
+	      drawn = draw(rule, rule->by_flow ? flow : number);
 
+	if (within_limit(rule, &at->quota, now))
+		return BY_LIMIT;
 	if (!has_turn(rule, number))
 		return BY_TURN;
 	if (drawn >> 32 >= rule->worsen)

@@ -16,6 +16,7 @@
 
 struct packet {
 	struct endpoint from, to;
+	__u32 transport; /* where its header begins, from the IP header; 0 where there are no ports */
 	__u8 protocol;
 	bool v4, has_ports, is_echo, is_reply;
 };
@@ -54,6 +55,7 @@ static __always_inline bool parse_transport(struct __sk_buff *skb, __u32 offset,
 		packet->from.port = bpf_ntohs(ports[0]);
 		packet->to.port = bpf_ntohs(ports[1]);
 		packet->has_ports = true;
+		packet->transport = offset;
 		return true;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:

@@ -76,7 +76,7 @@ static __always_inline bool chaosd_asks(bool counts)
 		return true;
 	chaosd_count(MATCHED);
 	if (bpf_ktime_get_boot_ns() < lease->deadline)
-		outcome = outcome_of(&custom->rule, progress, 0, lease);
+		outcome = outcome_of(&custom->rule, progress, 0, lease, bpf_ktime_get_boot_ns());
 	chaosd_count(outcome);
 	if (outcome != INJECTED)
 		return false;

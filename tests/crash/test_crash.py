@@ -38,6 +38,7 @@ faults:
   - network.loss: {{percent: 5%, direction: both, target: "dev:{dev}@{ns}"}}
   - network.rate: {{rate: 50mbit, target: "dev:{dev}@{ns}"}}
   - network.refuse: {{errno: ECONNREFUSED, ports: [9], target: "pid:{a}"}}
+  - network.reset: {{every: 100ms, target: "pid:{a}"}}
   - cpu.throttle: {{percent: 50%, target: "pid:{b}"}}
   - cpu.pin: {{cpus: [0], target: "pid:{b}"}}
   - memory.limit: {{size: 512MiB, target: "pid:{c}"}}

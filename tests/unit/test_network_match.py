@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from statistics import fmean, pstdev
 
 import pytest
 
+from chaosd.errors import UnsupportedError
 from chaosd.faults._network import span
 from chaosd.faults.network_delay import NetworkDelay
 from chaosd.faults.network_loss import NetworkLoss
 from chaosd.faults.network_partition import NetworkPartition
 from chaosd.faults.network_rate import NetworkRate
 from chaosd.faults.network_reorder import NetworkReorder
+from chaosd.kernel import decision
+from chaosd.kernel.gate import backwards
 from chaosd.kernel.match import Filters, Rule, network
 from chaosd.kernel.netem import Shape, table
+from chaosd.kernel.syscalls import Calls
 from chaosd.units import Duration, Percent, Rate
 
 
@@ -36,8 +41,32 @@ def test_a_chance_keeps_its_share_whatever_the_correlation() -> None:
 
 
 def test_certainty_fits_into_a_rule() -> None:
-    assert len(Rule(2**64 + 5).pack()) == 80
+    assert len(Rule(2**64 + 5).pack()) == 96
     assert Rule(2**64 + 5).pack() == Rule(5).pack()
+
+
+def test_a_limit_is_packed_in_the_units_of_the_kernel() -> None:
+    packed = struct.unpack("=11Q2I", Rule(1, limit=10, window=60.0).pack())
+    assert packed[9:11] == (10, round(60e9 / 2**20))
+
+
+def test_a_limit_is_not_left_to_a_tracer() -> None:
+    with pytest.raises(UnsupportedError, match="by eBPF alone"):
+        decision.settings(Calls(("connect",)), Rule(1, limit=10, window=60.0), 5, 0.0, 0.0)
+
+
+def test_a_name_is_kept_backwards_so_that_what_ends_alike_begins_alike() -> None:
+    length, name = struct.unpack("=I256s", backwards("API.example."))
+    assert name[: length // 8] == b"\0elpmaxe\7ipa\3\xff"
+    assert backwards("*.api.example") == backwards(".api.example") == struct.pack("=I256s", 13 * 8, name[:13])
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "*", "*.", "a..b", "*a.b", "a.*.b", "\u00fc.b", "a" * 64, "a." * 127 + "b"]
+)
+def test_what_is_no_domain_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        backwards(name)
 
 
 def test_filters_are_eight_bytes_and_words() -> None:

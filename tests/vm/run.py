@@ -28,7 +28,7 @@ import results
 
 KERNELS = ("6.1", "6.12", "override")
 REQUIRE = (
-    "gate,tagging,connect,ifb,netem,tbf,tap,freezer,security-hooks,bpf-lsm,ptrace,"
+    "gate,tagging,connect,reset,ifb,netem,tbf,tap,freezer,security-hooks,bpf-lsm,ptrace,"
     "cgroup-v2-cpu,cgroup-v2-cpuset,cgroup-v2-memory,cgroup-v2-pids"
 )
 """The capabilities that each kernel must have: where one is missing, tests fail and do not skip."""
