@@ -18,7 +18,8 @@ FLOORS = (
     {"plan"},
     {"timeline"},
     {"engine"},
-    {"report", "metrics", "orchestrate"},
+    {"report", "metrics"},
+    {"orchestrate"},
     {"daemon"},
     {"cli"},
 )
