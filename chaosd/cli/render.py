@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -252,17 +252,17 @@ def verdict(view: View) -> None:
     _say("  ", (view.verdict, _COLORS.get(view.verdict, "red")), reason)
 
 
-def suite(views: Sequence[View], skipped: Mapping[str, str]) -> None:
+def suite(views: Sequence[View], skipped: Sequence[tuple[str, str]]) -> None:
     """Print a row for each run, those that were skipped with their reasons, and the sum."""
     table = _grid("scenario", "verdict", "hit", "ok", "p95 before", "during", "after", "recovered in")
     for view in views:
         recovered = f"{view.recovered_after:.1f} s" if view.recovered_after is not None else "-"
         shown = Text(view.verdict, _COLORS.get(view.verdict, "red"))
         table.add_row(view.scenario, shown, _injected(view), *_worst_check(view), recovered)
-    for name in skipped:
+    for name, _ in skipped:
         table.add_row(name, Text("skipped", "yellow"), *["-"] * 6)
     _console.print(table)
-    for name, reason in skipped.items():
+    for name, reason in skipped:
         _say(("skipped  ", "yellow"), f"{name}: {reason}")
     for view in views:
         for says in view.open_edits():

@@ -88,7 +88,7 @@ def suite(
     else:
         from chaosd.cli import render
 
-        render.suite(outcome.views, {each.scenario: each.reason for each in outcome.skipped})
+        render.suite(outcome.views, [(each.scenario, each.reason) for each in outcome.skipped])
     sys.exit(outcome.status)
 
 
