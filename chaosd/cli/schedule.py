@@ -184,7 +184,7 @@ def _state(each: Schedule) -> dict[str, Any]:
     from chaosd.orchestrate import scheduler
 
     memory = scheduler.remembered(each.name)
-    coming = scheduler.upcoming(each, memory.seen or time.time(), _SHOWN)
+    coming = scheduler.coming(each, time.time(), _SHOWN)
     return {
         "name": each.name,
         "cron": each.cron,

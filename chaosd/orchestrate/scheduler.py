@@ -122,6 +122,13 @@ def upcoming(each: Schedule, after: float, count: int) -> list[Due]:
     return [Due(each, at, _put_off(each, at)) for at in islice(each.cron.after(after, each.timezone), count)]
 
 
+def coming(each: Schedule, now: float, count: int) -> list[Due]:
+    """When a schedule is run next, as far as nothing is left over from before."""
+    after = max(remembered(each.name).seen, now - each.jitter)
+    every = (Due(each, at, _put_off(each, at)) for at in each.cron.after(after, each.timezone))
+    return list(islice((due for due in every if due.at > now), count))
+
+
 def _last(each: Schedule, seen: float, now: float) -> Due | None:
     """The last due time until now that was not dealt with yet."""
     for span in _LOOK_BACK:  # what is due every second for a year need not be gone through

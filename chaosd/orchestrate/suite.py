@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,7 +193,15 @@ def run(
         views.append(view)
         watcher.ended(view)
         why = _why_stop(suite, view, stop)
-    return Outcome(views, skipped, _status(views, skipped, stop))
+    found = {apart.status(view) for view in views} | ({Exit.INTERRUPTED} if stop.number else set())
+    return Outcome(views, skipped, worst(found, skipped=bool(skipped)))
+
+
+def worst(found: Collection[Exit], *, skipped: bool = False) -> Exit:
+    """One exit status for several; if there is none, for all were ``skipped``, that says so."""
+    if not found and skipped:
+        return Exit.UNSUPPORTED
+    return min(found, key=_WORST_FIRST.index, default=Exit.OK)
 
 
 def _why_stop(suite: Suite, view: View, stop: Stop) -> str:
@@ -203,12 +211,3 @@ def _why_stop(suite: Suite, view: View, stop: Stop) -> str:
     if status is Exit.INTERRUPTED or stop.number:
         return "the suite was interrupted"
     return f"{view.scenario}: {view.verdict}" if status and suite.on_failure == "stop" else ""
-
-
-def _status(views: list[View], skipped: list[Skipped], stop: Stop) -> Exit:
-    found = {apart.status(view) for view in views}
-    if stop.number:
-        found.add(Exit.INTERRUPTED)
-    if not found and skipped:
-        return Exit.UNSUPPORTED
-    return min(found, key=_WORST_FIRST.index, default=Exit.OK)
