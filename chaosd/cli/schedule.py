@@ -187,7 +187,7 @@ def _state(each: Schedule) -> dict[str, Any]:
     coming = scheduler.coming(each, time.time(), _SHOWN)
     return {
         "name": each.name,
-        "cron": each.cron,
+        "cron": str(each.cron),
         "scenario": each.entry.scenario,
         "target": each.entry.target,
         "paused": scheduler.paused(each.name),
