@@ -21,6 +21,7 @@ from chaosd.checks.threshold import Watch
 from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
+from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
@@ -154,11 +155,12 @@ class _Run:
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
-        self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
-        self._phase("inject")
-        self.ends = now() + float(self.scenario.duration)
-        self.pulse.set_deadline(self.ends)
-        self.timeline.move(0.0, self.widening.share)
+        with netlink.kept_open():
+            self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
+            self._phase("inject")
+            self.ends = now() + float(self.scenario.duration)
+            self.pulse.set_deadline(self.ends)
+            self.timeline.move(0.0, self.widening.share)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
@@ -210,12 +212,10 @@ class _Run:
         self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
-        stuck = restore.undo(self.journal, self.pulse.beat)
-        for pause in (0.1, 0.5, 2.0):
-            if not stuck:
-                break
+        for pause in (0.0, 0.1, 0.5, 2.0):
             time.sleep(pause)
-            stuck = restore.undo(self.journal, self.pulse.beat)
+            if not (stuck := restore.undo(self.journal, self.pulse.beat)):
+                break
         took = now() - began
         compared, differs = restore.differences(self.journal) if not stuck else (0, [])
         self.journal.write("restored", took=took, compared=compared, differs=differs, stuck=stuck)
@@ -259,9 +259,7 @@ class _Run:
     def _check_held(self) -> None:
         if not self.live:
             return
-        for planned in self.timeline.live:
-            if not planned.fault.irreversible:  # what was killed on purpose is not lost
-                planned.target.check_alive()
+        self.timeline.check_targets()
         for edit in self.applied:
             if (why := edit.lost()) and not self._over():
                 raise Ended("aborted", f"{edit.describe()}: {why}")
@@ -298,7 +296,5 @@ class _Run:
         )
 
     def _stats(self, when: str, since: float) -> None:
-        if self.plan.checks:
-            self.journal.write(
-                "stats", sync=False, when=when, checks=self.sampler.summary(now() - since, since=since)
-            )
+        if checks := self.sampler.summary(now() - since, since=since):
+            self.journal.write("stats", sync=False, when=when, checks=checks)

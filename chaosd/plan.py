@@ -12,6 +12,7 @@ import msgspec
 from chaosd.checks.base import Check
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Planning
+from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.netns import NetnsRef
 from chaosd.scenario import Radius, Scenario
@@ -19,6 +20,7 @@ from chaosd.shape import Constant, Shape
 from chaosd.step import Step
 from chaosd.targets.model import Target
 from chaosd.targets.network import namespace
+from chaosd.targets.processes import one_look
 from chaosd.targets.protect import operator_addresses, protect, radius
 from chaosd.targets.resolve import resolve
 
@@ -97,10 +99,16 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
         UnsupportedError: this host cannot do one of the faults.
     """
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
-    operator = operator_addresses()
-    planned = []
-    for index, step in enumerate(scenario.faults):
-        planned.append(_planned(step, scenario, Planning(run, index, seed + index, "", 0.0, operator)))
+    with one_look(), netlink.kept_open():
+        operator = operator_addresses()
+        planned = [
+            _planned(step, scenario, Planning(run, index, seed + index, "", 0.0, operator))
+            for index, step in enumerate(scenario.faults)
+        ]
+        return _made(scenario, run, seed, planned, confirmed=confirmed)
+
+
+def _made(scenario: Scenario, run: str, seed: int, planned: list[PlannedFault], *, confirmed: bool) -> Plan:
     widest = max((_radius(p) for p in planned), key=_RADII.index)
     places = _places(scenario, planned[0].target)
     plan = Plan(run, seed, scenario, tuple(planned), widest, places)
@@ -192,11 +200,16 @@ def describe(plan: Plan) -> dict[str, Any]:
         "run": plan.run,
         "seed": plan.seed,
         "scenario": plan.scenario.name,
+        "category": plan.scenario.category,
+        "description": plan.scenario.description,
+        "parameters": plan.scenario.parameters,
+        "recover_within": float(plan.scenario.recover_within),
         "duration": float(plan.scenario.duration),
         "radius": plan.radius,
         "faults": [
             {
                 "fault": p.fault.name,
+                "fields": _fields(p.fault),
                 "target": p.target.spec,
                 "mechanism": p.mechanism,
                 "irreversible": p.fault.irreversible,
@@ -211,3 +224,19 @@ def describe(plan: Plan) -> dict[str, Any]:
         "steady_state": {name: check.describe() for name, check in plan.scenario.steady_state.items()},
         "abort_when": [str(threshold) for threshold in plan.scenario.abort_when],
     }
+
+
+def _fields(fault: Fault) -> dict[str, str]:
+    """What was chosen for a fault, as a user would write it; what is as always is left out."""
+    chosen = {}
+    for field in msgspec.structs.fields(fault):
+        factory, value = field.default_factory, getattr(fault, field.name)
+        if value != (field.default if factory is msgspec.NODEFAULT else factory()):
+            chosen[field.name] = _word(value)
+    return chosen
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_word, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

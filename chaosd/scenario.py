@@ -210,12 +210,17 @@ def find(word: str) -> Path:
 
 def load(word: str, overrides: Mapping[str, Any]) -> Scenario:
     """Find and read a scenario; see ``find`` and ``parse``."""
+    text, name = read(word)
+    return parse(text, name, overrides)
+
+
+def read(word: str) -> tuple[str, str]:
+    """The text of a scenario, and what to call it in messages; see ``find``."""
     path = find(word)
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ChaosdError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path), overrides)
 
 
 def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:

@@ -114,6 +114,12 @@ class Timeline:
         held = {edit for planned in self.live for edit in planned.edits}
         self._revert([edit for edit in course.planned.edits if edit not in held])
 
+    def check_targets(self) -> None:
+        """Raise ``TargetLostError`` where one is gone that was not killed on purpose."""
+        for planned in self.live:
+            if not planned.fault.irreversible:
+                planned.target.check_alive()
+
     def levels(self) -> list[float]:
         """How strong each fault is now, from 0 to 1."""
         return [round(course.level, 3) if course.begun else 0.0 for course in self._courses]

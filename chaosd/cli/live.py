@@ -5,8 +5,9 @@ from __future__ import annotations
 from chaosd.cli import render
 from chaosd.cli.render import Progress
 from chaosd.journal import Record
-from chaosd.orchestrate.suite import Skipped, Watcher
+from chaosd.orchestrate.suite import Watcher
 from chaosd.report.fold import View
+from chaosd.report.render import Skipped
 from chaosd.scenario import Scenario
 
 

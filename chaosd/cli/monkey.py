@@ -58,7 +58,7 @@ def _run(config: Config, name: str, once: bool, as_json: bool) -> int:
 
     def tell(decision: Decision, view: View | None) -> None:
         if as_json:
-            _print_line(_data(config, decision) | ({"run": view} if view is not None else {}))
+            _print_line(_data(config, decision) | ({"run": view.brief()} if view is not None else {}))
         else:
             click.echo(_line(config, decision, view))
 

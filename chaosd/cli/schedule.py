@@ -168,7 +168,7 @@ def _event(what: str, due: Due | None, view: View | None, as_json: bool) -> None
         data: dict[str, Any] = {"event": what}
         if due is not None:
             data |= {"schedule": due.schedule.name, "due": _moment(due.schedule, due.at)}
-        click.echo(msgspec.json.encode(data | ({"run": view} if view is not None else {})).decode())
+        click.echo(msgspec.json.encode(data | ({"run": view.brief()} if view is not None else {})).decode())
         return
     said = f"{_moment(due.schedule, due.at)}  {due.schedule.name}: {what}" if due is not None else what
     if view is not None:

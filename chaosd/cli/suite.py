@@ -13,6 +13,7 @@ from chaosd.cli.run import set_option
 
 if TYPE_CHECKING:
     from chaosd.orchestrate.suite import Outcome, Suite
+    from chaosd.report.render import Form
     from chaosd.scenario import Scenario
 
 _HELP = """Run the scenarios of a CATEGORY, of all categories, or of a suite FILE, one after the other.
@@ -45,7 +46,12 @@ _HELP = """Run the scenarios of a CATEGORY, of all categories, or of a suite FIL
 @click.option("--pause", metavar="D", help="How long to wait between two runs; 5s if not given.")
 @click.option("--stop-on-failure/--continue", "stops", default=None,
               help="End the suite when a run does not pass, or go on; go on if not given.")  # fmt: skip
-@click.option("--report", metavar="DIR", type=click.Path(file_okay=False), help="Write result.json there.")
+@click.option(
+    "--report",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write result.json, report.html, junit.xml and summary.md there.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what each run would do; touch nothing.")
 @click.option("--yes-entire-system", is_flag=True, help="Yes, this may reach the entire system.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
@@ -81,15 +87,13 @@ def suite(
         _rehearse(chosen, scenarios, as_json)
         return
     outcome = _run(chosen, scenarios, yes_entire_system, as_json)
-    if report is not None:
-        _write_report(chosen, outcome, report)
     if as_json:
         print_json(_data(chosen, outcome))
     else:
         from chaosd.cli import render
 
         render.suite(outcome.views, [(each.scenario, each.reason) for each in outcome.skipped])
-    sys.exit(outcome.status)
+    sys.exit(_reported(chosen, outcome, report) if report else outcome.status)
 
 
 def _run(chosen: Suite, scenarios: list[Scenario], confirmed: bool, as_json: bool) -> Outcome:
@@ -114,16 +118,17 @@ def _rehearse(chosen: Suite, scenarios: list[Scenario], as_json: bool) -> None:
     from chaosd import plan
     from chaosd.cli import render
     from chaosd.orchestrate import suite as suites
+    from chaosd.report.render import Skipped
 
     shown = []
     for made in suites.rehearse(scenarios):
-        if isinstance(made, suites.Skipped):
+        if isinstance(made, Skipped):
             shown.append({"scenario": made.scenario, "cannot": made.reason})
         else:
             shown.append(plan.describe(made))
         if as_json:
             continue
-        if isinstance(made, suites.Skipped):
+        if isinstance(made, Skipped):
             render.say((made.scenario, "bold"), ("  would not be run: ", "yellow"), made.reason)
         else:
             render.plan(shown[-1])
@@ -136,9 +141,21 @@ def _data(chosen: Suite, outcome: Outcome) -> dict[str, Any]:
     return {
         "suite": chosen.name,
         "exit": int(outcome.status),
-        "runs": outcome.views,
+        "runs": [view.brief() for view in outcome.views],
         "skipped": outcome.skipped,
     }
+
+
+def _reported(chosen: Suite, outcome: Outcome, folder: str) -> int:
+    from chaosd.cli.output import print_error
+    from chaosd.errors import ChaosdError
+
+    try:
+        _write_report(chosen, outcome, folder)
+    except ChaosdError as error:
+        print_error(error, as_json=False)
+        return outcome.status or error.exit  # how the runs ended is what matters most
+    return outcome.status
 
 
 def _write_report(chosen: Suite, outcome: Outcome, folder: str) -> None:
@@ -146,7 +163,12 @@ def _write_report(chosen: Suite, outcome: Outcome, folder: str) -> None:
 
     import msgspec
 
+    from chaosd.cli.report import write
+    from chaosd.report.render import render
+
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.encode(_data(chosen, outcome))
-    (place / "result.json").write_bytes(msgspec.json.format(encoded))
+    result = msgspec.json.format(msgspec.json.encode(_data(chosen, outcome)))
+    write(place / "result.json", result.decode(), folder=True)
+    form: Form
+    for form, name in (("html", "report.html"), ("junit", "junit.xml"), ("markdown", "summary.md")):
+        write(place / name, render(outcome.views, form, title=chosen.name, skipped=outcome.skipped))

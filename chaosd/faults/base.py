@@ -94,6 +94,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The course over time that belongs to the fault itself, unless its step says another."""
         return None
 
+    @property
+    def executes(self) -> str:
+        """A program of the user's that this would compile or run, which not everybody may ask for."""
+        return ""
+
     def choose(self) -> Mechanism:
         """The best mechanism this host has, or the one that was forced.
 

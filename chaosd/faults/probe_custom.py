@@ -47,6 +47,11 @@ class ProbeCustom(Fault, frozen=True, kw_only=True):
         wrong = [f"parameters: {said}" for said in custom_source.wrong_parameters(self.parameters)]
         return wrong + ([] if self.probability else ["probability: 0% hits nothing"])
 
+    @property
+    def executes(self) -> str:
+        """The source."""
+        return self.source
+
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """One edit, for the source as it is now."""
         found = custom_source.read(self.source)

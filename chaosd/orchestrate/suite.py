@@ -18,6 +18,7 @@ from chaosd.orchestrate.entry import Entry
 from chaosd.orchestrate.waiting import Stop
 from chaosd.plan import Plan
 from chaosd.report.fold import View
+from chaosd.report.render import Skipped
 from chaosd.scenario import Scenario
 from chaosd.units import Duration
 
@@ -50,13 +51,6 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     scenarios: list[Any]
     pause: Duration = PAUSE
     on_failure: OnFailure = "continue"
-
-
-class Skipped(msgspec.Struct, frozen=True):
-    """A scenario that was not run, such as one that this host cannot do, and why."""
-
-    scenario: str
-    reason: str
 
 
 class Outcome(msgspec.Struct, frozen=True):

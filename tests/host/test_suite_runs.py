@@ -40,6 +40,9 @@ def test_what_this_host_cannot_do_is_skipped_and_the_rest_is_run_and_reported(sh
     assert [each["scenario"] for each in told["skipped"]] == ["never"]
     assert "notify" in told["skipped"][0]["reason"]
     assert json.loads((shell.folder / "out" / "result.json").read_text("utf-8")) == told
+    for name in ("report.html", "junit.xml", "summary.md"):
+        text = (shell.folder / "out" / name).read_text("utf-8")
+        assert [each for each in ("mine", "first", "second", "never") if each not in text] == [], name
     assert len(shell.runs()) == 2
     assert not shell.live()
     status, out = shell.run(*words)

@@ -18,9 +18,9 @@ FLOORS = (
     {"plan"},
     {"timeline"},
     {"engine"},
-    {"report", "metrics"},
-    {"orchestrate"},
-    {"daemon"},
+    {"report"},
+    {"metrics", "orchestrate"},
+    {"daemon", "client"},
     {"cli"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

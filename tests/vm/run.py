@@ -38,6 +38,10 @@ REQUIRE_OF = {"6.1": ",bcc", "override": ",kprobe-override,error-injection"}
 NOT_OF_THE_KERNEL = (
     "checks_live",
     "demo",
+    "report",
+    "monkey_runs",
+    "schedule_runs",
+    "suite_runs",
     "container_targets",
     "systemd_units",
     "targets_protect",
