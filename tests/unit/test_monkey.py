@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -44,6 +44,7 @@ WHENEVER = {"hours": Hours("00:00-24:00"), "days": Days("mon-sun")}
 ALWAYS = config(probability=Percent(100))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(HOURS)
 def test_it_never_acts_outside_of_its_hours(tick: int) -> None:
     clock = datetime.fromtimestamp(ALWAYS.begins(tick), ALWAYS.timezone.info())
@@ -71,6 +72,7 @@ def test_it_is_drawn_as_often_as_was_asked(percent: int) -> None:
     assert abs(drawn - ticks * p) <= 2.576 * (ticks * p * (1 - p)) ** 0.5
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(HOURS, st.integers(0, 2**32))
 def test_equal_seeds_make_equal_choices_whatever_the_order_of_the_targets(tick: int, seed: int) -> None:
     assert at(ALWAYS, tick, Memory(seed)) == at(ALWAYS, tick, Memory(seed), TARGETS[::-1])
@@ -83,6 +85,7 @@ def test_other_seeds_make_other_choices_and_every_choice_comes() -> None:
     assert len(pairs) == 2 * len(TARGETS)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(490_000, 491_000), st.integers(2, 9), st.integers(0, 9))
 def test_a_target_is_left_in_peace_while_it_cools_down(first: int, hours: int, seed: int) -> None:
     of, memory = replace(ALWAYS, cooldown=Duration(hours * 3600), **WHENEVER), Memory(seed)
