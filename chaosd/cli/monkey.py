@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("config", metavar="CONFIG.yaml", type=click.Path(dir_okay=False))
+@click.argument("config", metavar="CONFIG.yaml")
 @click.option("--once", is_flag=True, help="Deal with the tick of this moment, and end.")
 @click.option("--dry-run", is_flag=True, help="Show what the next ticks would bring; touch nothing.")
 @click.option("--ticks", type=click.IntRange(1, 10_000), default=24, help="How many ticks --dry-run shows.")

@@ -52,6 +52,7 @@ def add(name: str, scenario: str, settings: dict[str, Any], as_json: bool, **giv
     from chaosd.orchestrate import scheduler
     from chaosd.scenario import library
 
+    _check_root()
     if scenario not in library() and Path(scenario).is_file():
         scenario = str(Path(scenario).resolve())
     data = {"scenario": scenario, "set": settings or None, **given}
@@ -66,6 +67,7 @@ def list_schedules(as_json: bool) -> None:
     """List every schedule, when it is due next and when it was last run."""
     from chaosd.orchestrate import schedule as schedules
 
+    _check_root()
     found, problems = schedules.read_all()
     rows = [_state(each) for each in found]
     if as_json:
@@ -86,6 +88,7 @@ def show(name: str, as_json: bool) -> None:
     """Show a schedule, and when it is due next."""
     from chaosd.orchestrate import schedule as schedules
 
+    _check_root()
     row = _state(schedules.find(name))
     if as_json:
         print_json(row)
@@ -103,6 +106,7 @@ def remove(name: str, as_json: bool) -> None:
     from chaosd.orchestrate import schedule as schedules
     from chaosd.orchestrate import scheduler
 
+    _check_root()
     schedules.remove(name)
     scheduler.forget(name)
     _tell({"name": name, "removed": True}, as_json, f"{name}: removed")
@@ -116,6 +120,7 @@ def pause(name: str, as_json: bool) -> None:
     from chaosd.orchestrate import schedule as schedules
     from chaosd.orchestrate import scheduler
 
+    _check_root()
     schedules.find(name)
     scheduler.pause(name)
     _tell({"name": name, "paused": True}, as_json, f"{name}: paused")
@@ -129,6 +134,7 @@ def resume(name: str, as_json: bool) -> None:
     from chaosd.orchestrate import schedule as schedules
     from chaosd.orchestrate import scheduler
 
+    _check_root()
     found = schedules.find(name)
     scheduler.resume(name, time.time())
     _tell(_state(found), as_json)
@@ -142,13 +148,11 @@ def run(as_json: bool) -> None:
     One run at a time: what becomes due meanwhile waits for its end. The exit status is 0, that of a run
     which the signal has ended, or 10 if something could not be put back.
     """
-    from chaosd.errors import ChaosdError
     from chaosd.orchestrate import state
     from chaosd.orchestrate.scheduler import Scheduler
     from chaosd.orchestrate.waiting import Stop
 
-    if os.geteuid() != 0:
-        raise ChaosdError("chaosd changes kernel state and must be root", hint="sudo chaosd ...")
+    _check_root()
 
     def tell(what: str, due: Due | None, view: View | None) -> None:
         _event(what, due, view, as_json)
@@ -159,6 +163,13 @@ def run(as_json: bool) -> None:
             sys.exit(Scheduler(time.time()).run(stop, tell))
     finally:
         os.close(held)
+
+
+def _check_root() -> None:
+    from chaosd.errors import ChaosdError
+
+    if os.geteuid() != 0:
+        raise ChaosdError("schedules are for root", hint="sudo chaosd ...")
 
 
 def _event(what: str, due: Due | None, view: View | None, as_json: bool) -> None:

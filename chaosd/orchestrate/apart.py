@@ -30,6 +30,7 @@ from chaosd.scenario import Scenario
 from chaosd.verdict import VERDICTS
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PATIENCE = 1.0  # under what the watchdog gives a silent engine
 _ERRORS = {kind.exit: kind for kind in (ChaosdError, UnsupportedError, TargetLostError, NotRestoredError)}
 
 Show = Callable[[Record, View], None]
@@ -53,10 +54,15 @@ def run(scenario: Scenario, stop: Stop, show: Show = lambda *_: None, *, confirm
         The run as it ended. One that was refused before it began has a verdict and a reason alone.
     """
     view = View(scenario=scenario.name)
+    watching = [show]
 
     def note(record: Record) -> None:
         view.add(record)
-        show(record, view)
+        for each in watching:
+            try:
+                each(record, view)
+            except Exception:  # noqa: BLE001 - as in the journal: who watches must not be able to stop a run
+                watching.clear()
 
     try:
         ended = _execute(scenario, stop, note, confirmed=confirmed)
@@ -64,19 +70,20 @@ def run(scenario: Scenario, stop: Stop, show: Show = lambda *_: None, *, confirm
         ended, view.reason = error.exit, str(error)
     if not view.verdict:
         view.verdict = next(name for name, number in VERDICTS.items() if number == ended)
+        view.reason = view.reason or ("its process died" if ended is Exit.FAILED else "before it began")
     return view
 
 
 def _execute(scenario: Scenario, stop: Stop, note: Callable[[Record], None], *, confirmed: bool) -> Exit:
-    reader, writer = os.pipe()
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     parent = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, WANTED)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, WANTED)
     try:
         pid = os.fork()
         if pid == 0:
             _child(scenario, writer, parent, confirmed)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, WANTED)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(writer)
     child = os.pidfd_open(pid)
     try:
@@ -88,11 +95,12 @@ def _execute(scenario: Scenario, stop: Stop, note: Callable[[Record], None], *, 
 
 
 def _follow(reader: int, child: int, stop: Stop, note: Callable[[Record], None]) -> Exit:
-    run, count = "", 0
+    run, count, ended = "", 0, Exit.FAILED
     for record in _records(reader, child, stop):
         match record["type"]:
             case "returned":
-                return Exit(record["exit"])
+                ended = Exit(record["exit"])
+                continue
             case "refused":
                 raise _ERRORS[Exit(record["exit"])](record["message"], hint=record["hint"])
             case "run":
@@ -100,13 +108,16 @@ def _follow(reader: int, child: int, stop: Stop, note: Callable[[Record], None])
         note(record)
         count += 1
     if not run:
-        return Exit.INTERRUPTED if stop.number else Exit.FAILED
-    return _after_death(run, count, note)
+        return Exit.INTERRUPTED if stop.number else ended
+    _await_end(run, ended)
+    # what came too fast for the pipe, and what the watchdog of an engine that was killed has written
+    for record in [*_finished(run)][count:]:
+        note(record)
+    return ended
 
 
 def _records(reader: int, child: int, stop: Stop) -> Iterator[Record]:
     """What the child writes, until it dies; meanwhile it is told of a signal, once."""
-    os.set_blocking(reader, False)
     rest = b""
     watched: list[Any] = [reader, child, stop]
     while True:
@@ -115,7 +126,9 @@ def _records(reader: int, child: int, stop: Stop) -> Iterator[Record]:
             signal.pidfd_send_signal(child, stop.number)
             watched.remove(stop)
         *lines, rest = (rest + _drain(reader)).split(b"\n")
-        yield from map(msgspec.json.decode, lines)
+        for line in lines:
+            with suppress(msgspec.DecodeError):  # torn, or empty
+                yield msgspec.json.decode(line)
         if child in ready:
             return
 
@@ -128,23 +141,32 @@ def _drain(reader: int) -> bytes:
     return b"".join(parts)
 
 
-def _after_death(run: str, count: int, note: Callable[[Record], None]) -> Exit:
-    """What the watchdog made of a run whose engine was killed."""
+def _await_end(run: str, ended: Exit) -> None:
+    """Wait until the watchdog of a run whose engine was killed has put everything back."""
     live, end = run_dir() / f"{run}.jsonl", time.monotonic() + STALE_TIMEOUT
-    while live.exists() and time.monotonic() < end:
+    while ended is Exit.FAILED and live.exists() and time.monotonic() < end:
         time.sleep(0.05)
-    if live.exists():
+    if ended is Exit.FAILED and live.exists():
         raise NotRestoredError(f"run {run} was killed, and is not put back", hint="chaosd revert --all")
-    for record in [*read(history_dir() / f"{run}.jsonl")][count:]:
-        note(record)
-    return Exit.FAILED
+
+
+def _finished(run: str) -> Iterator[Record]:
+    places = (history_dir() / f"{run}.jsonl", run_dir() / f"{run}.jsonl")
+    return next((read(place) for place in places if place.exists()), iter(()))
+
+
+def _send(writer: int, record: Record, patience: float | None = None) -> None:
+    rest = msgspec.json.encode(record) + b"\n"
+    while rest:
+        if not select.select([], [writer], [], patience)[1]:
+            raise TimeoutError
+        rest = rest[os.write(writer, rest) :]
 
 
 def _child(scenario: Scenario, writer: int, parent: int, confirmed: bool) -> NoReturn:
-    def send(record: Record) -> None:
-        rest = msgspec.json.encode(record) + b"\n"
-        while rest:
-            rest = rest[os.write(writer, rest) :]
+    def tell(record: Record) -> None:
+        # an engine must not wait for who watches it; the journal tells the rest
+        _send(writer, record, _PATIENCE)
 
     try:
         # until the engine has handlers of its own, and after them, nothing is changed on this host
@@ -154,10 +176,12 @@ def _child(scenario: Scenario, writer: int, parent: int, confirmed: bool) -> NoR
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(Exit.INTERRUPTED)
-        send({"type": "returned", "exit": int(engine.execute(scenario, send, confirmed=confirmed))})
+        status = engine.execute(scenario, tell, confirmed=confirmed)
+        os.write(writer, b"\n")  # what went before may be torn
+        _send(writer, {"type": "returned", "exit": int(status)})
     except ChaosdError as error:
         told = {"message": error.message, "hint": error.hint, "exit": int(error.exit)}
-        send({"type": "refused", **told})
+        _send(writer, {"type": "refused", **told})
     except BaseException:  # noqa: BLE001 - a forked child must not return into its parent's code
         traceback.print_exc()
     finally:

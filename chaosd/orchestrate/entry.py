@@ -82,6 +82,11 @@ def check(entry: Entry, path: document.Path, problems: Problems) -> None:
             problems.add(path, line, error.hint)
 
 
+def aimless(loaded: Scenario) -> bool:
+    """Whether a fault of a scenario has nothing that it is aimed at."""
+    return any(not (step.target or loaded.target) for step in loaded.faults)
+
+
 def fit(entries: Iterable[Entry], settings: Mapping[str, Any]) -> list[Entry]:
     """The entries with these values for the parameters that they have.
 

@@ -104,16 +104,11 @@ def parse(text: str, name: str, path: Path) -> Schedule:
     item = Entry(scenario=entry.locate(found.scenario, path.parent), **fields)
     entry.check(item, ("scenario",), problems)
     problems.raise_any()
-    _check_target(item, problems)
+    if entry.aimless(loaded := item.load()):
+        problems.add(("scenario",), f"{loaded.name} has no target", "such as target: container:api")
+    problems.raise_any()
     own = {key: getattr(found, key) for key in ("cron", "timezone", "jitter", "missed")}
     return Schedule(name=path.stem, entry=item, **own)
-
-
-def _check_target(item: Entry, problems: Problems) -> None:
-    scenario = item.load()
-    if any(not (step.target or scenario.target) for step in scenario.faults):
-        problems.add(("scenario",), f"{scenario.name} has no target", "such as target: container:api")
-    problems.raise_any()
 
 
 def add(name: str, data: dict[str, Any]) -> Schedule:

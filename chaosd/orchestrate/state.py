@@ -25,7 +25,9 @@ def load(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except OSError as error:
+        raise ChaosdError(f"{path}: cannot be read: {error.strerror}", hint="sudo chaosd ...") from None
+    except msgspec.DecodeError as error:
         raise ChaosdError(f"{path}: cannot be read: {error}", hint="remove it to begin anew") from None
 
 

@@ -133,7 +133,7 @@ def scenarios(suite: Suite, overrides: Mapping[str, Any], settings: Mapping[str,
     entries = entry.fit(suite.entries, settings)
     loaded = [Entry.load(replace(each, **overrides)) for each in entries]
     for scenario in loaded:
-        if any(not (step.target or scenario.target) for step in scenario.faults):
+        if entry.aimless(scenario):
             raise ChaosdError(
                 f"{scenario.name} has no target", hint="give --target, such as --target pid:1234"
             )

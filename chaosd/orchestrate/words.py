@@ -17,6 +17,9 @@ from cronsim import CronSim, CronSimError
 from chaosd.errors import ChaosdError
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_WORD = rf"\s*(?:{'|'.join(_DAYS)})\s*"
+_SPANS = re.compile(rf"{_DAY_WORD}(?:-{_DAY_WORD})?(?:[,\s]{_DAY_WORD}(?:-{_DAY_WORD})?)*\Z")
+_SPAN = re.compile(r"([a-z]+)(?:\s*-\s*([a-z]+))?")
 _HOURS = re.compile(r"(\d{1,2}):([0-5]\d)\s*-\s*(\d{1,2}):([0-5]\d)\Z")
 _DAY = 24 * 60
 _LOCALTIME = "/etc/localtime"  # localtime(5)
@@ -30,7 +33,7 @@ class Zone(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a name of the zone database (``ChaosdError`` if it has none such)."""
-        zone = cls(text)
+        zone = cls(str(text))
         try:
             zone.info()
         except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
@@ -61,17 +64,15 @@ class Days(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read days and spans of days (``ChaosdError`` if one is none)."""
-        for word in re.split(r"[\s,-]+", str(text)):
-            if word.lower() not in _DAYS:
-                raise ChaosdError(f"{word!r} is not a day", hint="such as mon-fri or sat,sun")
+        """Read days and spans of days (``ChaosdError`` if they are none)."""
+        if not _SPANS.match(str(text).lower()):
+            raise ChaosdError(f"{text!r} are not days", hint="such as mon-fri or sat,sun")
         return cls(text.lower())
 
     def numbers(self) -> set[int]:
         """The same, 0 for Monday to 6 for Sunday; a span may go over Sunday."""
         found: set[int] = set()
-        for part in filter(None, re.split(r"[\s,]+", re.sub(r"\s*-\s*", "-", self))):
-            first, _, last = part.partition("-")
+        for first, last in _SPAN.findall(self):
             start, end = _DAYS.index(first), _DAYS.index(last or first)
             found |= {number % 7 for number in range(start, end + (1 if end >= start else 8))}
         return found
@@ -85,7 +86,7 @@ class Hours(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a span of hours (``ChaosdError`` if it is none)."""
-        hours = cls(text)
+        hours = cls(str(text))
         match = _HOURS.match(hours.strip())
         if match is None or max(hours.minutes()) > _DAY or len(set(hours.minutes())) == 1:
             raise ChaosdError(f"{text!r} are not hours", hint='such as "09:00-17:00" or "00:00-24:00"')
@@ -125,10 +126,10 @@ class Cron(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an expression (``ChaosdError`` if it is none, or never comes)."""
-        cron = cls(text)
+        cron = cls(str(text))
         try:
             next(CronSim(cron, datetime.fromtimestamp(0, ZoneInfo("UTC"))))
-        except CronSimError as error:
+        except (CronSimError, ValueError) as error:
             raise ChaosdError(
                 f"{text!r} is not a cron expression: {error}", hint="such as '0 3 * * 1'"
             ) from None

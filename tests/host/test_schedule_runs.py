@@ -49,6 +49,24 @@ def test_a_schedule_is_added_shown_paused_resumed_and_removed(shell: Shell) -> N
     assert "there are no schedules" in shell.run("schedule", "list")[1]
 
 
+def test_who_is_not_root_is_told_so(shell: Shell) -> None:
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    nobody += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    for words in (
+        ("list",),
+        ("run",),
+        ("show", "x"),
+        ("remove", "x"),
+        ("add", "x", "first.yaml", "--cron", "* * * * *"),
+    ):
+        status, out = ended(shell.start("schedule", *words, within=tuple(nobody)))
+        assert (status, "sudo chaosd" in out) == (2, True), out
+    for words in (("monkey", "monkey.yaml"), ("suite", "resource", "--target", "pid:2")):
+        shell.write("monkey.yaml", "scenarios: [first.yaml]\ntargets: {comm: [x]}\n")
+        status, out = ended(shell.start(*words, within=tuple(nobody)))
+        assert (status, "sudo chaosd" in out) == (2, True), out
+
+
 def test_what_is_due_is_run_again_and_again_until_a_signal(shell: Shell) -> None:
     target = f"pid:{shell.sleeper('idle')}"
     shell.run("schedule", "add", "often", "first.yaml", "--cron", "*/2 * * * * *", "--target", target)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,47 @@ def test_an_engine_that_is_killed_fails_its_run_and_the_suite_goes_on(shell: She
     assert not any(edit["open"] for edit in told["runs"][0]["edits"].values())
     assert state_of(pid) == "S"
     assert not shell.live()
+
+
+SLOW = """
+import sys, time
+from chaosd.orchestrate import apart
+from chaosd.orchestrate.waiting import Stop
+from chaosd.scenario import load
+
+def show(record, view):
+    if record["type"] == "phase" and record["phase"] == "fault":
+        time.sleep(4)
+    if record["type"] == "sample":
+        raise OSError("nobody listens")
+
+piped, records = [], apart._records
+apart._records = lambda *ends: (piped.append(record) or record for record in records(*ends))
+with Stop() as stop:
+    view = apart.run(load("chatty.yaml", {"target": sys.argv[1]}), stop, show)
+assert len(piped) < len([*apart._finished(view.run)]), "the pipe has taken it all"
+print(view.verdict, view.ended - view.started > 7, len(view.series) > 10, view.restored["differs"])
+"""
+
+
+def test_who_watches_slowly_or_fails_holds_up_no_run_and_misses_nothing(
+    shell: Shell,
+) -> None:
+    """The pipe is so small, and what a sample says so much, that the engine finds it full."""
+    checks = ", ".join(f"{{tcp: {{name: check{n}, host: 127.0.0.1, port: 1, rate: 1}}}}" for n in range(16))
+    shell.write(
+        "chatty.yaml",
+        f"name: chatty\nduration: 7s\nobserve: [{checks}]\nfaults: [process.pause]\n"
+        'abort_when: ["error_rate > 100%", "availability < 0%"]\n',
+    )
+    small = "import fcntl, os\nmade = os.pipe2\ndef pipe2(flags):\n    ends = made(flags)\n"
+    small += "    fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, 4096)\n    return ends\nos.pipe2 = pipe2\n"
+    target = f"pid:{shell.sleeper('idle')}"
+    done = subprocess.run(
+        [sys.executable, "-c", small + SLOW, target],
+        env=shell.env, cwd=shell.folder, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.stdout == "passed True True []\n", done.stdout + done.stderr
 
 
 def test_a_suite_that_is_killed_takes_its_run_along_which_restores(shell: Shell) -> None:

@@ -134,7 +134,7 @@ def test_a_wide_scenario_is_narrowed(tmp_path: Path) -> None:
 OWN = "name: own\nduration: 1s\nfaults: [{process.pause: {target: 'pid:1'}}]\n"
 BAD = (
     ("hours: 9-17", "monkey.yaml:1: hours: '9-17' are not hours"),
-    ("days: monday", "'monday' is not a day"),
+    ("days: monday", "'monday' are not days"),
     ("every: 100ms", "every: 100ms is too short (at least 1s)"),
     ("probability: 101%", "over 100%"),
     ("scenarios: [own.yaml]", "own.yaml has targets of its own"),
