@@ -58,69 +58,63 @@ static __always_inline int on_nothing(enum hook hook)
 
 #define HOOK(hook, ...) SEC("fmod_ret/security_" #hook) int BPF_PROG(chaosd_##hook, ##__VA_ARGS__)
 
-HOOK(file_open, struct file *file)
-{
-	return on_file(FILE_OPEN, file);
-}
+#define ON_FILE(hook, where)                 \
+	HOOK(hook, struct file *file)        \
+	{                                    \
+		return on_file(where, file); \
+	}
+
+ON_FILE(file_open, FILE_OPEN)
+ON_FILE(file_truncate, FILE_TRUNCATE)
+ON_FILE(mmap_file, MMAP)
+ON_FILE(file_ioctl, IOCTL)
+ON_FILE(file_fcntl, FCNTL)
+ON_FILE(file_lock, LOCK)
+
+#define ON_PATH(hook, where)                 \
+	HOOK(hook, struct path *path)        \
+	{                                    \
+		return on_path(where, path); \
+	}
+
+ON_PATH(inode_getattr, GETATTR)
+ON_PATH(path_truncate, PATH_TRUNCATE)
+ON_PATH(path_chmod, CHMOD)
+ON_PATH(path_chown, CHOWN)
+
+#define ON_ENTRY(hook, where)                                  \
+	HOOK(hook, struct path *folder, struct dentry *dentry) \
+	{                                                      \
+		return on_entry(where, folder, dentry);        \
+	}
+
+ON_ENTRY(path_unlink, UNLINK)
+ON_ENTRY(path_rmdir, RMDIR)
+ON_ENTRY(path_rename, RENAME)
+ON_ENTRY(path_mkdir, MKDIR)
+ON_ENTRY(path_symlink, SYMLINK)
+
+#define ON_SOCKET(hook, where)                         \
+	HOOK(hook, struct socket *socket)              \
+	{                                              \
+		return on_socket(where, socket, NULL); \
+	}
+
+ON_SOCKET(socket_listen, LISTEN)
+ON_SOCKET(socket_accept, ACCEPT)
+ON_SOCKET(socket_recvmsg, RECEIVE)
+ON_SOCKET(socket_shutdown, SHUTDOWN)
+ON_SOCKET(socket_getsockopt, GETSOCKOPT)
+ON_SOCKET(socket_setsockopt, SETSOCKOPT)
 
 HOOK(file_permission, struct file *file, int mask)
 {
 	return on_file(mask & MAY_WRITE ? FILE_WRITE : FILE_READ, file);
 }
 
-HOOK(inode_getattr, struct path *path)
-{
-	return on_path(GETATTR, path);
-}
-
-HOOK(path_unlink, struct path *folder, struct dentry *dentry)
-{
-	return on_entry(UNLINK, folder, dentry);
-}
-
-HOOK(path_rmdir, struct path *folder, struct dentry *dentry)
-{
-	return on_entry(RMDIR, folder, dentry);
-}
-
-HOOK(path_rename, struct path *folder, struct dentry *dentry)
-{
-	return on_entry(RENAME, folder, dentry);
-}
-
-HOOK(path_mkdir, struct path *folder, struct dentry *dentry)
-{
-	return on_entry(MKDIR, folder, dentry);
-}
-
-HOOK(path_symlink, struct path *folder, struct dentry *dentry)
-{
-	return on_entry(SYMLINK, folder, dentry);
-}
-
 HOOK(path_link, struct dentry *old, struct path *folder, struct dentry *dentry)
 {
 	return on_entry(LINK, folder, dentry);
-}
-
-HOOK(path_truncate, struct path *path)
-{
-	return on_path(PATH_TRUNCATE, path);
-}
-
-HOOK(file_truncate, struct file *file)
-{
-	return on_file(FILE_TRUNCATE, file);
-}
-
-HOOK(path_chmod, struct path *path)
-{
-	return on_path(CHMOD, path);
-}
-
-HOOK(path_chown, struct path *path)
-{
-	return on_path(CHOWN, path);
 }
 
 HOOK(socket_create, int family, int type, int protocol, int of_kernel)
@@ -138,39 +132,9 @@ HOOK(socket_connect, struct socket *socket, void *address)
 	return on_socket(CONNECT, socket, address);
 }
 
-HOOK(socket_listen, struct socket *socket)
-{
-	return on_socket(LISTEN, socket, NULL);
-}
-
-HOOK(socket_accept, struct socket *socket)
-{
-	return on_socket(ACCEPT, socket, NULL);
-}
-
 HOOK(socket_sendmsg, struct socket *socket, struct msghdr *message)
 {
 	return on_socket(SEND, socket, BPF_CORE_READ(message, msg_name));
-}
-
-HOOK(socket_recvmsg, struct socket *socket)
-{
-	return on_socket(RECEIVE, socket, NULL);
-}
-
-HOOK(socket_shutdown, struct socket *socket)
-{
-	return on_socket(SHUTDOWN, socket, NULL);
-}
-
-HOOK(socket_getsockopt, struct socket *socket)
-{
-	return on_socket(GETSOCKOPT, socket, NULL);
-}
-
-HOOK(socket_setsockopt, struct socket *socket)
-{
-	return on_socket(SETSOCKOPT, socket, NULL);
 }
 
 HOOK(task_alloc, void *task)
@@ -181,11 +145,6 @@ HOOK(task_alloc, void *task)
 HOOK(bprm_creds_for_exec, struct linux_binprm *program)
 {
 	return on_file(EXEC, BPF_CORE_READ(program, file));
-}
-
-HOOK(mmap_file, struct file *file)
-{
-	return on_file(MMAP, file);
 }
 
 HOOK(vm_enough_memory_mm, void *memory)
@@ -201,21 +160,6 @@ HOOK(file_mprotect, struct vm_area_struct *area)
 HOOK(task_kill, void *task)
 {
 	return on_nothing(KILL);
-}
-
-HOOK(file_ioctl, struct file *file)
-{
-	return on_file(IOCTL, file);
-}
-
-HOOK(file_fcntl, struct file *file)
-{
-	return on_file(FCNTL, file);
-}
-
-HOOK(file_lock, struct file *file)
-{
-	return on_file(LOCK, file);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

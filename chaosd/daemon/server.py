@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,8 +25,12 @@ from chaosd.faults.base import registry
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; every run is put back before this returns.
+
+    Args:
+        config: where, and for whom.
+        ready: called once clients can connect.
 
     Raises:
         ChaosdError: another daemon has the socket, or it cannot be made.
@@ -33,6 +38,7 @@ def serve(config: Config) -> None:
     registry()  # what is imported now is there in every engine
     zygote = Zygote(DEEDS)
     end, ours = _listen(config)
+    ready()
     try:
         asyncio.run(_serve(config, zygote, end))
     finally:

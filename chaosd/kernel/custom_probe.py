@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import struct
-import time
-from contextlib import suppress
+from functools import partial
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import bpf, custom_source, links, match, tasks
+from chaosd.kernel import bpf, custom_source, helper, match, tasks
 from chaosd.kernel.custom_child import Child, helpers
 from chaosd.kernel.custom_source import Parameters
-from chaosd.kernel.edit import Control, Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import Hit, Undo
+from chaosd.kernel.leased import Counted, Leased
 from chaosd.kernel.tasks import Members
 
 _MAPS = ("custom", "progress", "counts", "tasks", "processes", "within", "hits")
 _HIT = struct.Struct("=QII16s")  # struct custom_hit of probes/include/custom.h
 _FIRST = struct.pack("=I", 0)
-_TOP = 8
-_END_WITHIN = 2.0
 
 
-class CustomProbe(Edit, frozen=True, tag="bpf.custom"):
+class CustomProbe(Leased, frozen=True, tag="bpf.custom"):
     """A user's probe on a target; it is gone with its process, and that with this one.
 
     Args:
@@ -38,8 +35,6 @@ class CustomProbe(Edit, frozen=True, tag="bpf.custom"):
     *thread* ends.
     """
 
-    run: str
-    index: int
     members: Members
     source: str
     sha256: str
@@ -100,16 +95,10 @@ class CustomProbe(Edit, frozen=True, tag="bpf.custom"):
         Raises:
             OSError: that process does not end.
         """
-        found = bpf.close(self.slot)
-        deadline = time.monotonic() + _END_WITHIN
-        while left := list(helpers(self.run, self.index)):
-            found = True
-            for pid in left:
-                _kill(pid, self)
-            if time.monotonic() > deadline:
-                raise OSError(errno.EBUSY, f"process {left[0]}, which holds the probe, does not end")
-            time.sleep(0.02)
-        return Undo.DONE if found else Undo.GONE
+        held = bpf.close(self.slot)
+        others = partial(helpers, self.run, self.index)
+        ended = helper.end("the probe's process", others, signal.SIGKILL)
+        return Undo.DONE if held or ended else Undo.GONE
 
     def present(self) -> bool:
         """Whether the process that holds it is there."""
@@ -125,49 +114,17 @@ class CustomProbe(Edit, frozen=True, tag="bpf.custom"):
             return held.child.problem()
         return "" if self.present() else "its process is gone"
 
-    @property
-    def control(self) -> Control:
-        """Any: fewer events are hit."""
-        return "dial"
 
-    @property
-    def thins(self) -> bool:
-        """Always."""
-        return True
-
-    def scale(self, strength: float, share: float) -> None:
-        """Spare some of the events that are chosen."""
-        bpf.lease().set_share(self.index, share * strength)
-
-    def renew(self, until: float) -> None:
-        """Move the deadline of all programs of this process; the probe reads the very same page."""
-        bpf.renew(until)
-
-    def evidence(self) -> Evidence | None:
-        """Events met, hit and spared; None in a process that did not attach it."""
-        held = self._held()
-        return held.evidence() if held is not None and held.attached else None
-
-    def hits(self) -> list[Hit]:
-        """Events that were hit since this was last asked for."""
-        held = self._held()
-        name = os.path.basename(self.source)
-        return [_hit(raw, name) for raw in held.drain()] if held is not None else []
-
-
-class _Held(bpf.Held):
-    """The maps of a probe, the process that holds it, and what it has told."""
+class _Held(Counted):
+    """The maps of a probe, and the process that holds it."""
 
     def __init__(self, edit: CustomProbe, text: str) -> None:
-        super().__init__()
+        super().__init__("events", partial(_hit, name=os.path.basename(edit.source)))
         self.attached = False
-        self._taken: list[bytes] = []
         with bpf.undone_on_error(self):
             self._maps = bpf.Object("custom")
             self.parts.append(self._maps)
             self._fill(edit)
-            self._ring = links.Ring(self._maps.map("hits").fd, self._taken.append)
-            self.parts.append(self._ring)
             fds = {name: self._maps.map(name).fd for name in _MAPS} | {"lease": bpf.lease().fd}
             self.child = Child(edit.run, edit.index, text, fds)
             self.parts.append(self.child)
@@ -182,26 +139,12 @@ class _Held(bpf.Held):
             os.close(folder)
 
     def follow(self, members: Members) -> None:
+        self.watch(self._maps)
         if members.by_role:
             share = {"tasks": self._maps.map("tasks").fd}
             probe = bpf.Object("tag", struct.pack("=I", 1), share=share, programs=tasks.FOLLOW)
             self.parts.append(probe)
             tasks.follow(members, probe, self)
-
-    def evidence(self) -> Evidence:
-        found = match.evidence(self._maps.map("counts"), "events")
-        by_process = {
-            int.from_bytes(key, "little"): int.from_bytes(value, "little")
-            for key, value in self._maps.map("processes").items(4)
-        }
-        top = sorted(by_process.items(), key=lambda item: -item[1])[:_TOP]
-        return Evidence(found.matched, found.injected, found.skipped, found.unit, dict(top))
-
-    def drain(self) -> list[bytes]:
-        self._ring.read()
-        taken = self._taken[:]
-        self._taken.clear()
-        return taken
 
 
 class _closed_on_error:  # noqa: N801  # reads as a function
@@ -219,13 +162,3 @@ class _closed_on_error:  # noqa: N801  # reads as a function
 def _hit(raw: bytes, name: str) -> Hit:
     at, pid, _, comm = _HIT.unpack(raw)
     return Hit(at / 1e9, pid, comm.partition(b"\0")[0].decode("utf-8", "replace"), name, "hit")
-
-
-def _kill(pid: int, edit: CustomProbe) -> None:
-    with suppress(ProcessLookupError):
-        fd = os.pidfd_open(pid)
-        try:
-            if pid in helpers(edit.run, edit.index):  # still, now that the pidfd holds it
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-        finally:
-            os.close(fd)

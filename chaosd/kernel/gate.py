@@ -7,7 +7,8 @@ from typing import Literal
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import bpf, match, sockets
-from chaosd.kernel.edit import Control, Edit, Evidence, Undo
+from chaosd.kernel.edit import Control, Evidence
+from chaosd.kernel.leased import Loaded
 from chaosd.kernel.netns import NetnsRef
 
 Act = Literal["drop", "queue", "double"]
@@ -23,7 +24,7 @@ RANKS = 2 * _FAULTS
 """How many turns there are."""
 
 
-class Gate(Edit, frozen=True, tag="bpf.gate"):
+class Gate(Loaded, frozen=True, tag="bpf.gate"):
     """A loaded gate; ``tc.Hook`` puts it on interfaces. It is gone with the process that loaded it.
 
     Args:
@@ -36,8 +37,6 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
         tagging: slot of the ``sockets.Tagging`` whose sockets alone are meant; empty for all.
     """
 
-    run: str
-    index: int
     netns: NetnsRef
     act: Act
     filters: match.Filters
@@ -76,31 +75,14 @@ class Gate(Edit, frozen=True, tag="bpf.gate"):
         bpf.live[self.slot] = probe
         self.filters.fill(probe)
 
-    def revert(self) -> Undo:
-        """Unload; from another process there is nothing to do."""
-        return Undo.DONE if bpf.close(self.slot) else Undo.GONE
-
-    def present(self) -> bool:
-        """Whether this process has it loaded."""
-        return self.slot in bpf.live
-
     @property
     def control(self) -> Control:
         """A queue behind it has a strength of its own; what drops or doubles does so to fewer."""
         return "switch" if self.act == "queue" else "dial"
 
-    @property
-    def thins(self) -> bool:
-        """Always."""
-        return True
-
     def scale(self, strength: float, share: float) -> None:
         """Spare some of what is chosen."""
-        bpf.lease().set_share(self.index, share * (bool(strength) if self.act == "queue" else strength))
-
-    def renew(self, until: float) -> None:
-        """Move the deadline of all programs of this process."""
-        bpf.renew(until)
+        super().scale(float(bool(strength)) if self.act == "queue" else strength, share)
 
     def evidence(self) -> Evidence | None:
         """Packets matched, hit and spared; None in a process that did not load it."""

@@ -7,10 +7,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from functools import partial
 
 from chaosd.kernel import bpf, hooks, links, match, patterns, tasks
-from chaosd.kernel.edit import Control, Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import Hit
 from chaosd.kernel.hooks import ASYNCHRONOUS, ENTRY, Hook
+from chaosd.kernel.leased import Counted, Loaded
 from chaosd.kernel.process import comm_of
 from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
@@ -29,10 +31,9 @@ _SHARED = (
     "pattern",
 )
 _HIT = struct.Struct("=QIIII16s16s128s")
-_TOP = 8
 
 
-class Injection(Edit, frozen=True, tag="bpf.injection"):
+class Injection(Loaded, frozen=True, tag="bpf.injection"):
     """System calls of a target fail with an errno; the programs are gone with this process.
 
     Args:
@@ -44,8 +45,6 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
         error: the errno.
     """
 
-    run: str
-    index: int
     members: Members
     calls: Calls
     hooks: tuple[Hook, ...]
@@ -64,7 +63,7 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
 
     def apply(self) -> None:
         """Load, fill the maps, and only then attach (``UnsupportedError`` as the kernel says)."""
-        held = _Held()
+        held = Counted("calls", partial(_hit, error=self.error))
         with bpf.undone_on_error(held):
             share = tasks.attach_following(self.members, held)
             for name, programs, aims, lsm in self._objects():
@@ -134,69 +133,6 @@ class Injection(Edit, frozen=True, tag="bpf.injection"):
         ours = {hook.function for hook in self.hooks}
         entry = [ENTRY] if ours & set(hooks.entries(call)) else []
         return entry or [bit for bit, function in hooks.places(call).items() if function in ours]
-
-    def revert(self) -> Undo:
-        """Detach; from another process there is nothing left to do."""
-        return Undo.DONE if bpf.close(self.slot) else Undo.GONE
-
-    def present(self) -> bool:
-        """Whether this process holds the programs."""
-        return self.slot in bpf.live
-
-    @property
-    def control(self) -> Control:
-        """Any: fewer calls fail."""
-        return "dial"
-
-    @property
-    def thins(self) -> bool:
-        """Always."""
-        return True
-
-    def scale(self, strength: float, share: float) -> None:
-        """Spare some of the calls that are chosen."""
-        bpf.lease().set_share(self.index, share * strength)
-
-    def renew(self, until: float) -> None:
-        """Move the deadline of all programs of this process."""
-        bpf.renew(until)
-
-    def evidence(self) -> Evidence | None:
-        """Calls matched, failed and spared; None in a process that did not attach."""
-        held = bpf.live.get(self.slot)
-        return held.evidence("calls") if isinstance(held, _Held) else None
-
-    def hits(self) -> list[Hit]:
-        """Calls that failed since this was last asked for."""
-        held = bpf.live.get(self.slot)
-        if not isinstance(held, _Held):
-            return []
-        return [_hit(raw, self.error) for raw in held.drain()]
-
-
-class _Held(bpf.Held):
-    """What is loaded and attached, and the maps in which it counts."""
-
-    def watch(self, probe: bpf.Object) -> None:
-        self._counts, self._processes = probe.map("counts"), probe.map("processes")
-        self._taken: list[bytes] = []
-        self._ring = links.Ring(probe.map("hits").fd, self._taken.append)
-        self.parts.append(self._ring)
-
-    def evidence(self, unit: str) -> Evidence:
-        found = match.evidence(self._counts, unit)
-        by_process = {
-            int.from_bytes(key, "little"): int.from_bytes(value, "little")
-            for key, value in self._processes.items(4)
-        }
-        top = sorted(by_process.items(), key=lambda item: -item[1])[:_TOP]
-        return Evidence(found.matched, found.injected, found.skipped, unit, dict(top))
-
-    def drain(self) -> list[bytes]:
-        self._ring.read()
-        taken = self._taken[:]
-        self._taken.clear()
-        return taken
 
 
 def _hit(raw: bytes, error: int) -> Hit:

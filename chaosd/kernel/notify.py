@@ -13,24 +13,25 @@ import os
 import select
 import signal
 import time
+from functools import partial
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import arguments, bpf, decision, launch, seccomp
+from chaosd.kernel import arguments, bpf, decision, helper, launch, seccomp
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.decision import Channel
-from chaosd.kernel.edit import Control, Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import Undo
+from chaosd.kernel.leased import Leased
 from chaosd.kernel.match import Rule
-from chaosd.kernel.notify_child import Child, hush, supervisors
-from chaosd.kernel.notify_process import Notifications
+from chaosd.kernel.notify_calls import Notifications
+from chaosd.kernel.notify_child import Child, supervisors
 from chaosd.kernel.process import ProcessRef
 from chaosd.kernel.syscalls import Calls, number
 
-_END_WITHIN = 2.0
 _children: dict[int, Child] = {}
 """The supervisor of what this process has launched, by its pid: a program can have one only."""
 
 
-class Notify(Edit, frozen=True, tag="process.notify"):
+class Notify(Leased, frozen=True, tag="process.notify"):
     """System calls of a launched program and all that it starts are decided one by one by a supervisor.
 
     Args:
@@ -42,8 +43,6 @@ class Notify(Edit, frozen=True, tag="process.notify"):
         delay, jitter: seconds they are held before, more or less.
     """
 
-    run: str
-    index: int
     process: ProcessRef
     calls: Calls
     rule: Rule
@@ -89,8 +88,8 @@ class Notify(Edit, frozen=True, tag="process.notify"):
         held = _Held(self)
         with bpf.undone_on_error(bpf.Held(held)):
             settings = decision.settings(self.calls, self.rule, self.error, self.delay, self.jitter)
-            held.child.add(self.index, settings, held.channel)
-        held.channel.handed_over()
+            held.child.add(self.index, settings, held)
+        held.handed_over()
         bpf.live[self.slot] = held
 
     def revert(self) -> Undo:
@@ -99,20 +98,10 @@ class Notify(Edit, frozen=True, tag="process.notify"):
         Raises:
             OSError: a supervisor of this run goes on deciding.
         """
-        held = bpf.live.get(self.slot)
-        if isinstance(held, _Held):
-            bpf.close(self.slot)
+        if bpf.close(self.slot):
             return Undo.DONE
-        found, stop, sign = False, time.monotonic() + _END_WITHIN, signal.SIGTERM
-        while left := list(supervisors(self.run)):
-            found = True
-            for pid in left:
-                hush(pid, sign)
-            if time.monotonic() > stop:
-                raise OSError(errno.EBUSY, f"supervisor {left[0]} goes on deciding")
-            time.sleep(0.02)
-            if time.monotonic() > stop - _END_WITHIN / 4:
-                sign = signal.SIGKILL  # its keeper lets everything pass then
+        # Where one has to be killed, its keeper lets everything pass.
+        found = helper.end("supervisor", partial(supervisors, self.run))
         return Undo.DONE if found else Undo.GONE
 
     def present(self) -> bool:
@@ -126,33 +115,9 @@ class Notify(Edit, frozen=True, tag="process.notify"):
             return held.child.problem()
         return "" if self.present() else "its supervisor is gone"
 
-    @property
-    def control(self) -> Control:
-        """Any: delays get shorter, and of calls that are to fail fewer do."""
-        return "dial"
-
-    @property
-    def thins(self) -> bool:
-        """Always."""
-        return True
-
     def scale(self, strength: float, share: float) -> None:
         """As ``decision.scale``."""
         decision.scale(self.index, self.error, strength, share)
-
-    def renew(self, until: float) -> None:
-        """Move the deadline, after which every call passes."""
-        bpf.renew(until)
-
-    def evidence(self) -> Evidence | None:
-        """Calls matched, hit and spared, and whose; None in a process that did not apply it."""
-        held = bpf.live.get(self.slot)
-        return held.channel.evidence() if isinstance(held, _Held) else None
-
-    def hits(self) -> list[Hit]:
-        """The calls that were hit since this was last asked for; some are left out when there are many."""
-        held = bpf.live.get(self.slot)
-        return held.channel.hits() if isinstance(held, _Held) else []
 
 
 def _numbers(names: dict[int, str]) -> set[int]:
@@ -168,20 +133,20 @@ def _child(edit: Notify) -> Child:
     return _children[edit.process.pid]
 
 
-class _Held:
+class _Held(Channel):
     """What the engine holds of an edit: the supervisor, and where that counts."""
 
     def __init__(self, edit: Notify) -> None:
+        super().__init__()
         self.child, self.index = _child(edit), edit.index
-        self.channel = Channel()
 
     def close(self) -> None:
         """Let every call pass; a supervisor that does not obey is let go of, and passes then."""
-        self.channel.close()
+        super().close()
         try:
             self.child.drop(self.index)
         except ChaosdError:
-            hush(self.child.process.pid, signal.SIGKILL)  # if it is not dead: its keeper lets pass then
+            self.child.kill()
 
 
 @capability("seccomp-notify")

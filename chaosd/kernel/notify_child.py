@@ -8,22 +8,17 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import bpf, notify_process, ptrace, seccomp
+from chaosd.kernel import bpf, helper, notify_process, ptrace, seccomp
 from chaosd.kernel.decision import Channel
 from chaosd.kernel.launch import WAITING, Launch
 
 _START_WITHIN = 10.0
 _HEED_WITHIN = 1.0
-_ROOT = str(Path(__file__).resolve().parents[2])
-_BEGIN = "import sys; sys.path.append(sys.argv[1]); from chaosd.kernel.notify_start import main; main()"
-"""Run as a module of the package it is compiled once, which as a script it would be at each start."""
 
 
 class Child:
@@ -41,7 +36,7 @@ class Child:
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BEGIN, _ROOT, run],
+                helper.command("notify_start", run),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -97,7 +92,7 @@ class Child:
         said = b""
         with suppress(OSError):
             socket.send_fds(self._end, [json.dumps(what).encode()], fds)
-            hush(self.process.pid, 0)  # somebody may have stopped it
+            self.process.send_signal(signal.SIGCONT)  # somebody may have stopped it
             said = self._end.recv(16)
         if said != b"ready":
             raise ChaosdError(f"the supervisor does not answer: {self._last_words()}")
@@ -127,6 +122,10 @@ class Child:
             return "its supervisor was stopped by somebody"
         return ""
 
+    def kill(self) -> None:
+        """End it, if it is not dead; its keeper lets everything pass then."""
+        self.process.kill()
+
     def close(self) -> None:
         """Let go of it; it lets everything pass from now on."""
         self._end.close()
@@ -134,20 +133,6 @@ class Child:
 
 def supervisors(run: str) -> Iterator[int]:
     """The pids of those that decide for a run on this host, whoever started them."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read().split("\0")
-            ours = [*words[4:5], *words[6:7]] == [_BEGIN, run]
-            if ours and ptrace.of_status(int(pid), "Name:") == notify_process.DECIDES:
-                yield int(pid)
-
-
-def hush(pid: int, number: int) -> None:
-    """Send a supervisor a signal: SIGTERM to let everything pass, 0 to go on if somebody stopped it."""
-    with suppress(ProcessLookupError):
-        fd = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(fd, signal.SIGCONT)
-            signal.pidfd_send_signal(fd, number)
-        finally:
-            os.close(fd)
+    for pid in helper.running("notify_start", run):
+        if ptrace.of_status(pid, "Name:") == notify_process.DECIDES:
+            yield pid

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
 from typing import Any
 
-from chaosd.kernel.notify_process import Notifications, Supervisor, stay_in_memory
-
-_PR_SET_TIMERSLACK = 29
-
-
-def _settle() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which delays would be late
-    stay_in_memory()
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as adjust:
-            adjust.write("-1000")
-    except OSError:
-        pass  # without CAP_SYS_NICE or CAP_SYS_RESOURCE: slower, less safe, still right
+from chaosd.kernel import settle
+from chaosd.kernel.notify_calls import Notifications
+from chaosd.kernel.notify_process import Supervisor, stay_in_memory
 
 
 def main() -> None:
@@ -37,6 +25,7 @@ def main() -> None:
     os.open(os.devnull, os.O_RDONLY)
     (listener,) = memoryview(ancillary[0][2]).cast("i")
     begin = json.loads(said)
-    _settle()
+    settle.come_first(-1000)
+    stay_in_memory()
     gc.disable()  # there are no cycles; a collection would only come late
     Supervisor(Notifications(listener), begin["launched"], begin["waiting"]).run(control)

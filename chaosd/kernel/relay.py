@@ -9,7 +9,6 @@ dies with the engine (PR_SET_PDEATHSIG, and the end of its standard input).
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import bpf, relay_process, tap
+from chaosd.kernel import bpf, helper, relay_process, tap
 from chaosd.kernel.edit import MARK, Control, Edit, Evidence, Undo
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.relay_child import Child
@@ -120,6 +119,10 @@ class Relay(Edit, frozen=True, tag="relay"):
         if self.rate:
             yield f"at most {Rate(self.rate)}/s"
 
+    @property
+    def _facts(self) -> tuple[str, int]:
+        return self.name, self.netns.inode
+
     def prepare(self) -> None:
         """Start the process, which takes longest; it holds no device yet, and waits for one.
 
@@ -153,10 +156,7 @@ class Relay(Edit, frozen=True, tag="relay"):
 
     def _start(self) -> Child:
         settings = (f"{key}={getattr(self, key)!r}" for key in _SETTINGS)
-        return Child(tap.open_in(self.netns), self._title(), (self.distribution, *settings))
-
-    def _title(self) -> list[str]:
-        return [relay_process.__file__, self.name, str(self.netns.inode)]
+        return Child(tap.open_in(self.netns), self._facts, (self.distribution, *settings))
 
     @property
     def control(self) -> Control:
@@ -180,7 +180,7 @@ class Relay(Edit, frozen=True, tag="relay"):
         deadline = time.monotonic() + _END_WITHIN
         ended = 0
         while self.present():
-            ended += self._end_holders()
+            ended += sum(helper.send(pid, signal.SIGKILL, self._holders) for pid in self._holders())
             if time.monotonic() > deadline:
                 break
             time.sleep(0.005)  # a process that is ending takes its device along a little later
@@ -196,40 +196,16 @@ class Relay(Edit, frozen=True, tag="relay"):
                 return Undo.FOREIGN
         return Undo.GONE
 
-    def _holders(self) -> Iterator[int]:
-        for pid in tap.holders(self.name):
-            if self._is_relay(pid):
-                yield pid
-
-    def _is_relay(self, pid: int) -> bool:
-        try:
-            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-                words = file.read().split("\0")
-        except OSError:
-            return False
-        script, *rest = words[3:6] or [""]
-        path, *facts = self._title()
-        return os.path.basename(script) == os.path.basename(path) and rest == facts
-
-    def _end_holders(self) -> int:
-        ended = 0
-        for pid in self._holders():
-            with suppress(ProcessLookupError):
-                fd = os.pidfd_open(pid)
-                try:
-                    if self._is_relay(pid):  # still, now that the pidfd holds it
-                        signal.pidfd_send_signal(fd, signal.SIGKILL)
-                        ended += 1
-                finally:
-                    os.close(fd)
-        return ended
+    def _holders(self) -> set[int]:
+        ours = set(helper.running("relay_start", *self._facts))
+        return ours & set(tap.holders(self.name)) if ours else ours
 
     def present(self) -> bool:
         """Whether a TAP device of this name exists in the namespace."""
         try:
             return tap.kind(self.netns, self.name) == "tap"
         except FileNotFoundError:  # nothing leads to the namespace, but its relay may keep it alive
-            return any(self._holders())
+            return bool(self._holders())
 
     def lost(self) -> str:
         """Why no frame is relayed any more; empty while all is well."""

@@ -6,12 +6,11 @@ import mmap
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from io import FileIO
 
-from chaosd.kernel import bpf, relay_process
+from chaosd.kernel import bpf, helper, relay_process
 from chaosd.kernel.edit import MARK
 
 _HEED_WITHIN = 0.5
@@ -23,11 +22,11 @@ class Child:
     Args:
         device: descriptor that will be its TAP device; this process holds it no longer than until
             ``begin``, so that the device lives as long as the relay.
-        title: its program and what tells it from others in /proc.
+        facts: what tells it from others in /proc.
         settings: what else it is told.
     """
 
-    def __init__(self, device: int, title: Iterable[str], settings: Iterable[str]) -> None:
+    def __init__(self, device: int, facts: Iterable[object], settings: Iterable[str]) -> None:
         self.device = FileIO(device, "r+")
         page = os.memfd_create(f"{MARK}-relay")
         try:
@@ -35,7 +34,7 @@ class Child:
             self.page = mmap.mmap(page, relay_process.LAYOUT.size)
             inherited = (device, page, bpf.lease().fd)
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", *title, *map(str, (os.getpid(), *inherited)), *settings],
+                helper.command("relay_start", *facts, os.getpid(), *inherited, *settings),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -1,27 +1,21 @@
 """The relay's own process: reads frames from a TAP device, holds them, writes them back.
 
-It stands alone and imports little, so that it starts in some 20 ms under ``python -I -S``. The
-engine speaks to it through what it inherits: a line on standard input says that the TAP is a device
-now, and the end of it that the engine has ended; a line on standard output says that the relay is
-ready, and a shared page takes the counters.
+Standard input ends when the engine has ended; a shared page takes the counters. It needs the standard
+library alone, see ``relay_start``.
 
 What is done to a frame follows sch_netem's ``netem_enqueue`` (net/sched/sch_netem.c) step by step.
 """
 
 from __future__ import annotations
 
-import gc
 import math
 import os
-import signal
 import struct
-import sys
 from _random import Random  # what `random` is built on, without its imports
 from collections import deque
 from collections.abc import Callable, Sequence
-from ctypes import CDLL
 from heapq import heappop, heappush
-from mmap import PAGESIZE, mmap
+from mmap import mmap
 from select import select
 from time import monotonic
 
@@ -43,8 +37,6 @@ _OVERSLEPT_MOST = 150e-6
 _SIGMAS = 4.0  # iproute2's distribution tables are 16 bit at 8192 to the sigma
 _TINY = 1e-9
 _WEAKENED = 65  # the first of its kind in struct lease, probes/include/outcome.h
-
-_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 
 _Held = tuple[float, int, bytes]  # when it is due, its number, the frame
 _Queue = tuple[Sequence[_Held], Callable[[_Held], None], Callable[[], _Held]]  # itself, push, pop
@@ -257,49 +249,3 @@ class Relay:
 
     def _publish(self) -> None:
         LAYOUT.pack_into(self._page, 0, *self.counts.values())
-
-
-def _settle(parent: int, end: Callable[[], None]) -> None:
-    prctl = CDLL(None).prctl
-    signal.signal(signal.SIGTERM, lambda *_: end())
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # not SIGKILL: there is something left to do
-    if os.getppid() != parent:  # it ended before the line above
-        raise SystemExit("the parent has ended")
-    prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("-900")
-    except OSError:
-        pass  # without CAP_SYS_NICE or CAP_SYS_RESOURCE: less exact, less safe, still right
-
-
-def main(arguments: list[str]) -> None:
-    """``relay_process.py NAME NETNS-INODE PARENT-PID TAP-FD PAGE-FD LEASE-FD KIND KEY=VALUE...``.
-
-    The first two are for whoever looks for the holder of a TAP device in /proc. When the parent has
-    ended, the lease ends at once: a gate that went on would send packets to a device that is gone.
-    """
-    parent, tap, page, lease = map(int, arguments[2:6])
-    deadline = mmap(lease, PAGESIZE)
-
-    def end() -> None:
-        deadline[:8] = bytes(8)
-        os._exit(0)
-
-    _settle(parent, end)
-    if not os.read(0, 1):  # the engine ended before there was a device
-        end()
-    settings = {key: float(value) for key, _, value in (a.partition("=") for a in arguments[7:])}
-    # select(2) takes descriptors below 1024 only; the engine may have handed down a higher one.
-    low = os.dup(tap)
-    os.close(tap)
-    relay = Relay(low, settings, arguments[6], mmap(page, LAYOUT.size), deadline)
-    gc.disable()  # there are no cycles; a collection would only come late
-    os.write(1, b"ready\n")
-    relay.run(control=0)
-    end()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -9,7 +9,8 @@ from ctypes import CDLL
 from functools import cache
 
 from chaosd.kernel import bpf, links, tasks
-from chaosd.kernel.edit import Edit, Undo
+from chaosd.kernel.edit import Control
+from chaosd.kernel.leased import Loaded
 from chaosd.kernel.process import ProcessRef
 from chaosd.kernel.tasks import Members
 
@@ -17,7 +18,7 @@ _PIDFD_GETFD = 438  # the same on every architecture; Linux 5.6
 _TAG = struct.pack("=I", 1)
 
 
-class Tagging(Edit, frozen=True, tag="bpf.tagging"):
+class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
     """Every socket of a target is tagged: those it has, and those it will make or accept.
 
     Args:
@@ -25,8 +26,6 @@ class Tagging(Edit, frozen=True, tag="bpf.tagging"):
         members: who the target is.
     """
 
-    run: str
-    index: int
     members: Members
 
     @property
@@ -37,6 +36,16 @@ class Tagging(Edit, frozen=True, tag="bpf.tagging"):
     def describe(self) -> str:
         """One line: whose sockets."""
         return f"tag the sockets of {self.members.describe()}"
+
+    @property
+    def control(self) -> Control:
+        """None: tags strike nobody."""
+        return ""
+
+    @property
+    def thins(self) -> bool:
+        """No."""
+        return False
 
     def apply(self) -> None:
         """Hook socket creation, then tag the sockets that are there (``UnsupportedError`` if refused)."""
@@ -50,14 +59,6 @@ class Tagging(Edit, frozen=True, tag="bpf.tagging"):
                 tasks.follow(self.members, probe, held)
             _tag_standing(self.members, probe.map("tagged", 4))
         bpf.live[self.slot] = held
-
-    def revert(self) -> Undo:
-        """Take hooks and tags away; from another process they went with the one that made them."""
-        return Undo.DONE if bpf.close(self.slot) else Undo.GONE
-
-    def present(self) -> bool:
-        """Whether this process holds the hooks."""
-        return self.slot in bpf.live
 
 
 def tags_of(slot: str) -> int:

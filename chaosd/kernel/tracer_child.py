@@ -6,24 +6,19 @@ import json
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from chaosd.errors import ChaosdError, UnsupportedError
-from chaosd.kernel import bpf, ptrace
+from chaosd.kernel import bpf, helper, ptrace
 from chaosd.kernel.decision import Channel
 
 _START_WITHIN = 10.0
 _HEED_WITHIN = 1.5
-_ROOT = str(Path(__file__).resolve().parents[2])
-_BEGIN = "import sys; sys.path.append(sys.argv[1]); from chaosd.kernel.tracer_start import main; main()"
-"""Run as a module of the package it is compiled once, which as a script it would be at each start."""
 
 
-class Child:
-    """A tracer; it has nothing to trace before ``seize``.
+class Child(Channel):
+    """A tracer, and what it tells; it has nothing to trace before ``seize``.
 
     Args:
         run, index: of its edit, by which others know it.
@@ -31,20 +26,21 @@ class Child:
     """
 
     def __init__(self, run: str, index: int, settings: dict[str, object]) -> None:
-        self.channel = Channel()
-        lease, page, pipe = bpf.lease().fd, self.channel.page, self.channel.pipe
+        super().__init__()
+        lease = bpf.lease().fd
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BEGIN, _ROOT, run, str(index)],
+                helper.command("tracer_start", run, index),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(page, pipe, lease),
+                pass_fds=(self.page, self.pipe, lease),
                 start_new_session=True,
             )
         finally:
-            self.channel.handed_over()
-        self._write({**settings, "parent": os.getpid(), "page": page, "hits": pipe, "lease": lease})
+            self.handed_over()
+        fds = {"page": self.page, "hits": self.pipe, "lease": lease}
+        self._write({**settings, "parent": os.getpid(), **fds})
 
     def _write(self, what: object) -> None:
         assert self.process.stdin is not None
@@ -112,14 +108,9 @@ class Child:
         self._end()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        self.channel.close()
+        super().close()
 
 
 def tracers(run: str, index: int) -> Iterator[int]:
     """The pids of the tracers of an edit on this host, whoever started them."""
-    wanted = [_BEGIN, run, str(index)]
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError), open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read().split("\0")
-            if [*words[4:5], *words[6:8]] == wanted and os.stat(file.fileno()).st_uid == os.geteuid():
-                yield int(pid)
+    return helper.running("tracer_start", run, index)

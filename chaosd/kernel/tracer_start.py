@@ -1,34 +1,13 @@
-"""Where the tracer's process begins.
-
-It needs the standard library and its neighbors here alone (``ptrace``, ``tracer_process``,
-``tracer_filter``, ``tracer_rule``), so that it starts in some 20 ms under ``python -I -S``.
-"""
+"""Where the tracer's process begins; it needs the standard library and its neighbors here alone."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
-import signal
 
+from chaosd.kernel import settle
 from chaosd.kernel.tracer_process import Refused, Tracer
-
-_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
-
-
-def _settle(parent: int) -> None:
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the line above
-        raise SystemExit("the parent has ended")
-    prctl(_PR_SET_TIMERSLACK, 1)  # ns; 50 us by default, which would be added to every delay
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as adjust:
-            adjust.write("-900")
-    except OSError:
-        pass  # without CAP_SYS_NICE or CAP_SYS_RESOURCE: slower, less safe, still right
 
 
 def main() -> None:
@@ -40,7 +19,8 @@ def main() -> None:
         said += part
     line, _, said = said.partition(b"\n")
     settings = json.loads(line)
-    _settle(settings["parent"])
+    settle.end_with(settings["parent"])
+    settle.come_first(-900)
     gc.disable()  # there are no cycles; a collection would only come late
     try:
         Tracer(settings).run(said)

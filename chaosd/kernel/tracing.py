@@ -13,19 +13,20 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 from chaosd.errors import ChaosdError, TargetLostError
-from chaosd.kernel import arguments, bpf, decision, ptrace, syscalls
+from chaosd.kernel import arguments, bpf, decision, helper, ptrace, syscalls
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.cgroup import CgroupRef
-from chaosd.kernel.edit import MARK, Control, Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import MARK, Undo
+from chaosd.kernel.leased import Leased
 from chaosd.kernel.match import Rule
 from chaosd.kernel.process import ProcessRef, descendants, stat_fields
 from chaosd.kernel.syscalls import Calls
 from chaosd.kernel.tasks import Members
 from chaosd.kernel.tracer_child import Child, tracers
 
-_END_WITHIN = 2.0
 _PATIENT = (
     "epoll_wait", "epoll_pwait", "epoll_pwait2", "semop", "semtimedop",
     "rt_sigtimedwait", "io_getevents", "io_uring_enter",
@@ -33,7 +34,7 @@ _PATIENT = (
 """Calls that any stop ends with EINTR, also where no handler is run (signal(7)): for ``ptrace.mend``."""
 
 
-class Trace(Edit, frozen=True, tag="process.trace"):
+class Trace(Leased, frozen=True, tag="process.trace"):
     """The system calls of a target are decided one by one by a tracer, which dies with this process.
 
     Args:
@@ -48,8 +49,6 @@ class Trace(Edit, frozen=True, tag="process.trace"):
     Apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating *thread* ends.
     """
 
-    run: str
-    index: int
     members: Members
     calls: Calls
     rule: Rule
@@ -108,19 +107,9 @@ class Trace(Edit, frozen=True, tag="process.trace"):
         Raises:
             OSError: a tracer of this run does not end.
         """
-        found = bpf.close(self.slot)
-        deadline = time.monotonic() + _END_WITHIN
-        number = signal.SIGTERM
-        while left := list(tracers(self.run, self.index)):
-            found = True
-            for pid in left:
-                _send(pid, number)
-            if time.monotonic() > deadline:
-                raise OSError(errno.EBUSY, f"tracer {left[0]} does not end")
-            time.sleep(0.02)
-            if time.monotonic() > deadline - _END_WITHIN / 4:
-                number = signal.SIGKILL  # the kernel lets go of the threads then
-        return Undo.DONE if found else Undo.GONE
+        held = bpf.close(self.slot)
+        ended = helper.end("tracer", partial(tracers, self.run, self.index))
+        return Undo.DONE if held or ended else Undo.GONE
 
     def present(self) -> bool:
         """Whether some thread of the target has a tracer of this edit."""
@@ -140,33 +129,9 @@ class Trace(Edit, frozen=True, tag="process.trace"):
             return child.problem()
         return "" if self.present() else "its tracer is gone"
 
-    @property
-    def control(self) -> Control:
-        """Any: delays get shorter, and of calls that are to fail fewer do."""
-        return "dial"
-
-    @property
-    def thins(self) -> bool:
-        """Always."""
-        return True
-
     def scale(self, strength: float, share: float) -> None:
         """As ``decision.scale``."""
         decision.scale(self.index, self.error, strength, share)
-
-    def renew(self, until: float) -> None:
-        """Move the deadline, after which every call is let go."""
-        bpf.renew(until)
-
-    def evidence(self) -> Evidence | None:
-        """Calls matched, hit and spared, and whose; None in a process that did not apply it."""
-        child = bpf.live.get(self.slot)
-        return child.channel.evidence() if isinstance(child, Child) else None
-
-    def hits(self) -> list[Hit]:
-        """The calls that were hit since this was last asked for; some are left out when there are many."""
-        child = bpf.live.get(self.slot)
-        return child.channel.hits() if isinstance(child, Child) else []
 
     def surroundings(self) -> dict[str, str]:
         """Who traces each process that the target was made of, and whether it is stopped."""
@@ -190,15 +155,6 @@ def _exempt() -> Iterator[int]:
     for pid in descendants(os.getpid()):
         if ptrace.of_status(pid, "Name:").startswith(f"{MARK}-"):
             yield pid
-
-
-def _send(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        fd = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(fd, number)
-        finally:
-            os.close(fd)
 
 
 @capability("ptrace")

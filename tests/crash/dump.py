@@ -136,7 +136,7 @@ def helpers() -> dict[str, str]:
         except OSError:
             continue
         if (
-            "relay_process" in command
+            "from chaosd.kernel." in command  # chaosd.kernel.helper
             or "probe_process" in command
             or "chaosd.cli" in command
             or comm == "chaosd-watchdog"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import world
 
+from chaosd.faults._syscall import LADDER
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import bpf
 from chaosd.kernel.edit import Edit, Evidence, Hit
@@ -20,6 +21,8 @@ from chaosd.plan import add_up
 from chaosd.targets.model import Target
 
 RUN = "ab12cd"
+NEEDS = {mechanism.name: mechanism.needs for mechanism in LADDER}
+"""What each mechanism for system calls needs, by its name."""
 
 
 class Injection:

@@ -10,13 +10,11 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import programs
 import pytest
 import world
-from programs import CLIENT, SERVER, SEVERAL_CPUS, Load, Nginx, Postgres, Redis, Stage, stage
+from programs import CLIENT, SERVER, SEVERAL_CPUS, Load, Nginx, Postgres, Redis, Stage
 from world import need, until
 
 from chaosd.faults.base import find
@@ -25,19 +23,6 @@ from chaosd.kernel.netns import inside
 from chaosd.kernel.process import descendants
 
 DELAY = 0.05
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Stage]:
-    """The stage, empty."""
-    with stage(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database cluster, to be copied."""
-    return programs.cluster(tmp_path_factory.mktemp("cluster"))
 
 
 def need_for(fault: str) -> None:

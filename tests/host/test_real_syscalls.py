@@ -12,29 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import programs
 import pytest
 import world
-from programs import SERVER, Nginx, Postgres, Redis, Stage, stage
+from programs import SERVER, Nginx, Postgres, Redis, Stage
 from world import until
 
 from chaosd.errors import UnsupportedError
 from chaosd.faults.syscall_error import SyscallError
 
 SECONDS = 10.0 if "CHAOSD_GUEST" in os.environ else 4.0  # everything is slower where it is emulated
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Stage]:
-    """The stage, empty."""
-    with stage(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database cluster, to be copied."""
-    return programs.cluster(tmp_path_factory.mktemp("cluster"))
 
 
 def possible(*calls: str, mechanism: str = "") -> None:

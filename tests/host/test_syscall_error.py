@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import world
 from caller import Caller, caller
-from injecting import injected, lease, planned
+from injecting import NEEDS, injected, lease, planned
 from test_run import Shell
 from traffic import likely
 
 from chaosd.engine import LEASE
 from chaosd.errors import UnsupportedError
-from chaosd.faults._syscall import LADDER, SyscallFault
+from chaosd.faults._syscall import SyscallFault
 from chaosd.faults.base import Planning
 from chaosd.faults.fd_exhaust import FdExhaust
 from chaosd.faults.memory_alloc_fail import MemoryAllocFail
@@ -30,15 +30,7 @@ from chaosd.kernel.process import ProcessRef, descendants
 from chaosd.targets.model import Target
 from chaosd.units import Duration, Percent
 
-NEEDS = {mechanism.name: mechanism.needs for mechanism in LADDER}
 OPEN = ["files.open"]
-
-
-@pytest.fixture(params=["override", "security", "ptrace"])
-def mechanism(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    world.need(*NEEDS[name])
-    return name
 
 
 @pytest.fixture
@@ -51,13 +43,6 @@ def target() -> Iterator[Caller]:
 def neighbor() -> Iterator[Caller]:
     with caller() as child:
         yield child
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_text("x", "ascii")
-    return path
 
 
 def aimed(child: Caller) -> Target:

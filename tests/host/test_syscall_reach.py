@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import world
 from caller import caller
-from injecting import injected, planned
-from test_syscall_error import NEEDS, aimed, failed
+from injecting import NEEDS, injected, planned
+from test_syscall_error import aimed, failed
 
 from chaosd.faults.syscall_error import SyscallError
 from chaosd.kernel.process import ProcessRef
@@ -99,20 +99,6 @@ class Asked:
 
 def aimed_at(asked: Asked) -> Target:
     return Target(f"pid:{asked.pid}", processes=(ProcessRef.of(asked.pid),))
-
-
-@pytest.fixture(params=["override", "security", "ptrace"])
-def mechanism(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    world.need(*NEEDS[name])
-    return name
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_text("x", "ascii")
-    return path
 
 
 def test_32_bit_callers_are_met(mechanism: str, file: Path) -> None:

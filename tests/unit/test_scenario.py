@@ -24,6 +24,16 @@ abort_when:
 """
 
 
+PROMISED = {
+    "network": "network-latency network-timeout connection-failure latency-spike network-intermittent",
+    "service": "random-failure circuit-breaker-trip cascading-failure slow-response service-unavailable",
+    "database": "database-connection-failure database-slow-query database-query-timeout"
+    " database-pool-exhaustion database-deadlock",
+    "pms": "pms-api-failure pms-slow-response pms-timeout pms-unavailable pms-intermittent",
+    "resource": "memory-pressure cpu-throttling disk-io-slowdown resource-exhaustion",
+}
+
+
 def _refusal(text: str, **overrides: object) -> str:
     with pytest.raises(ChaosdError) as caught:
         parse(text, "f.yaml", overrides)
@@ -102,6 +112,17 @@ def test_the_library_is_valid_and_says_what_a_healthy_system_does(name: str) -> 
     assert "healthy" in found.description
     assert found.steady_state
     assert found.faults
+    text = library()[name].read_text("utf-8")
+    assert "abort_when:" in text
+    assert not [key for key in found.parameters if f"${{{key}}}" not in text]
+    assert {"url", "from", "within"} <= found.parameters.keys()
+
+
+def test_the_library_has_what_was_promised() -> None:
+    found = library()
+    assert not [name for names in PROMISED.values() for name in names.split() if name not in found]
+    others = found.keys() - {name for names in PROMISED.values() for name in names.split()}
+    assert len(others) >= 15
 
 
 def test_inject_needs_the_fault_to_be_right() -> None:

@@ -8,16 +8,14 @@ import os
 import re
 import struct
 import subprocess
-import sys
 import time
 from collections import Counter
 
 import pytest
 
-from chaosd.kernel import arguments
+from chaosd.kernel import arguments, helper
 from chaosd.kernel.match import Filters
 from chaosd.kernel.syscalls import Calls, names
-from chaosd.kernel.tracer_child import _BEGIN, _ROOT
 from chaosd.kernel.tracer_rule import COUNTERS, Rule, mix, read
 
 
@@ -133,23 +131,23 @@ def test_filters_that_a_call_cannot_have(calls: Calls, words: str) -> None:
     assert arguments.refused(Calls(("read", "openat", "rename"), "/data")) == []
 
 
-def test_the_tracer_needs_the_standard_library_alone() -> None:
-    code = _BEGIN.replace("main()", "print(*sys.modules)")
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, _ROOT], capture_output=True, text=True, check=True
-    )
+@pytest.mark.parametrize(
+    ("module", "neighbors"),
+    [
+        ("tracer_start", {"ptrace", "tracer_process", "tracer_decider", "tracer_filter", "tracer_rule"}),
+        (
+            "notify_start",
+            {"ptrace", "notify_process", "notify_calls", "tracer_decider", "tracer_filter", "tracer_rule"},
+        ),
+        ("relay_start", {"relay_process"}),
+    ],
+)
+def test_helpers_need_the_standard_library_alone(module: str, neighbors: set[str]) -> None:
+    words = [word.replace("main()", "print(*sys.modules)") for word in helper.command(module)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     loaded = {name for name in done.stdout.split() if name.startswith(("chaosd", "msgspec", "pyroute2"))}
-    assert loaded == {"chaosd", "chaosd.kernel"} | {
-        f"chaosd.kernel.{name}"
-        for name in (
-            "ptrace",
-            "tracer_start",
-            "tracer_process",
-            "tracer_decider",
-            "tracer_filter",
-            "tracer_rule",
-        )
-    }
+    ours = {f"chaosd.kernel.{name}" for name in (module, "settle", *neighbors)}
+    assert loaded == {"chaosd", "chaosd.kernel"} | ours
 
 
 def test_the_errno_of_the_canary_is_one_that_a_status_can_hold() -> None:
