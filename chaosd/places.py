@@ -11,9 +11,19 @@ def run_dir() -> Path:
     return Path(os.environ.get("CHAOSD_RUN_DIR", "/run/chaosd"))
 
 
+def state_dir() -> Path:
+    """Where what must outlive a reboot is; ``CHAOSD_STATE_DIR`` moves it."""
+    return Path(os.environ.get("CHAOSD_STATE_DIR", "/var/lib/chaosd"))
+
+
 def history_dir() -> Path:
-    """Where the journals of finished runs go; ``CHAOSD_STATE_DIR`` moves its parent."""
-    return Path(os.environ.get("CHAOSD_STATE_DIR", "/var/lib/chaosd")) / "runs"
+    """Where the journals of finished runs go."""
+    return state_dir() / "runs"
+
+
+def config_dir() -> Path:
+    """Where schedules, and what is to be spared, are written by people; ``CHAOSD_CONFIG_DIR`` moves it."""
+    return Path(os.environ.get("CHAOSD_CONFIG_DIR", "/etc/chaosd"))
 
 
 def api_socket() -> Path:

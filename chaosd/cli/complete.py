@@ -16,6 +16,15 @@ def scenario(ctx: click.Context, param: click.Parameter, word: str) -> list[Comp
     return names or [CompletionItem(word, type="file")]
 
 
+def suite(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+    """Categories of scenarios, and files."""
+    from chaosd.scenario import library
+
+    names = {"all", *(path.parent.name for path in library().values())}
+    found = [CompletionItem(name) for name in sorted(names) if name.startswith(word)]
+    return found or [CompletionItem(word, type="file")]
+
+
 def run(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
     """Ids of runs, the newest first, and files."""
     from chaosd.errors import ChaosdError

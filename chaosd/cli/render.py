@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -230,3 +230,47 @@ def status(view: View, *, alive: bool) -> None:
         _say(f"  open  {says}")
     if not alive:
         _say(("its engine is dead", "bold red"), "; put it back with: chaosd revert --all")
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print a line of text and of text with a style."""
+    _say(*parts)
+
+
+def verdict(view: View) -> None:
+    """Print in one line how a run ended."""
+    reason = f": {view.reason}" if view.reason else ""
+    _say("  ", (view.verdict, _COLORS.get(view.verdict, "red")), reason)
+
+
+def suite(views: Sequence[View], skipped: Sequence[tuple[str, str]]) -> None:
+    """Print a row for each run, those that were skipped with their reasons, and the sum."""
+    table = _grid("scenario", "verdict", "hit", "ok", "p95 before", "during", "after", "recovered in")
+    for view in views:
+        recovered = f"{view.recovered_after:.1f} s" if view.recovered_after is not None else "-"
+        shown = Text(view.verdict, _COLORS.get(view.verdict, "red"))
+        table.add_row(view.scenario, shown, _injected(view), *_worst_check(view), recovered)
+    for name, _ in skipped:
+        table.add_row(name, Text("skipped", "yellow"), *["-"] * 6)
+    _console.print(table)
+    for name, reason in skipped:
+        _say(("skipped  ", "yellow"), f"{name}: {reason}")
+    for view in views:
+        for says in view.open_edits():
+            _say(("NOT restored  ", "bold red"), f"{view.scenario}: {says}")
+    passed = sum(view.verdict == "passed" for view in views)
+    _say(f"{passed} of {len(views)} runs passed, {len(skipped)} scenarios skipped")
+
+
+def _injected(view: View) -> str:
+    return ", ".join(f"{e['injected']:,} of {e['matched']:,} {e['unit']}" for e in view.evidence) or "-"
+
+
+def _worst_check(view: View) -> list[str]:
+    """Of the check that fared worst: its availability during the fault, and its 95th percentiles."""
+    during = view.stats.get("during", {})
+    if not during:
+        return ["-"] * 4
+    name = min(during, key=lambda check: during[check].get("availability", 1.0))
+    rows = [_figures(view.stats.get(when, {}).get(name, {})) for when in _WHEN]
+    return [rows[1][1], *(row[3] for row in rows)]

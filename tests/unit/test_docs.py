@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from chaosd.cli.main import cli
 from chaosd.errors import ChaosdError, Exit
 from chaosd.faults.base import registry
 from chaosd.kernel.edit import Edit, kinds
+from chaosd.orchestrate import monkey, schedule, suite
 from chaosd.scenario import library, parse, single
 
 ROOT = Path(__file__).parents[2]
@@ -110,11 +112,11 @@ def test_every_command_shown_can_be_given(words: list[str]) -> None:
     if words == ["--version"]:
         assert CliRunner().invoke(cli, words).exit_code == 0
         return
-    command, context = _parse(words)
+    _, context = _parse(words)
     values = context.params
-    if command.name == "inject":
+    if words[0] == "inject":
         single(values["fault"], values["fields"], values["target"], values["duration"], values["seed"])
-    if command.name in ("run", "plan") and not values["scenario"].endswith(".yaml"):
+    if words[0] in ("run", "plan") and not values["scenario"].endswith(".yaml"):
         given = {key: values[key] for key in ("target", "duration") if values[key]}
         parse(_text(library()[values["scenario"]]), values["scenario"], values["settings"] | given)
 
@@ -172,6 +174,24 @@ def test_yaml_examples_are_valid(page: Path) -> None:
             continue
         whole = block if "name" in data else f"name: example\nduration: 60s\n{block}"
         assert parse(whole, page.name, {}).faults
+
+
+def test_the_examples_of_orchestration_are_valid(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    shutil.copy(library()["cpu-throttling"], tmp_path / "ours" / "database-is-slow.yaml")
+    (one,), (two,), (three,) = (
+        _blocks(ROOT / "docs" / f"{page}.md", "yaml") for page in ("suites", "monkey", "schedule")
+    )
+    assert len(suite.parse(one, "suites.md", tmp_path).entries) == 3
+    assert len(monkey.parse(two, "monkey.md", tmp_path).entries) > 1
+    assert schedule.parse(three, "schedule.md", tmp_path / "weekly.yaml").missed == "run-once"
+
+
+def test_the_tables_of_orchestration_have_every_field() -> None:
+    for page, kind in (("suites", suite.Suite), ("monkey", monkey.Config), ("schedule", schedule.Schedule)):
+        text = _text(ROOT / f"docs/{page}.md")
+        names = set(kind.__struct_fields__) - {"entries", "entry", "name"}
+        assert not [name for name in names if f"`{name}`" not in text], page
 
 
 def test_the_scenarios_table_has_every_field() -> None:

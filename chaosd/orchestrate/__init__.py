@@ -1,0 +1,1 @@
+"""Many runs: suites, the monkey and schedules. Each run is an ordinary one, one at a time."""
