@@ -20,9 +20,11 @@ from chaosd.faults.process_pause import ProcessPause
 from chaosd.kernel.capability import Capability
 from chaosd.kernel.cgroup import FREEZERS, UNIFIED, CgroupRef, hierarchies
 from chaosd.kernel.cgroup_file import ControlFile
+from chaosd.kernel.cgroup_freeze import Freeze
 from chaosd.kernel.cgroup_scrub import leftovers
 from chaosd.kernel.edit import Edit, Evidence, Undo
-from chaosd.kernel.process import Kill, Pause, ProcessRef, descendants, family, stopped
+from chaosd.kernel.pause import Pause
+from chaosd.kernel.process import Kill, ProcessRef, descendants, family, stopped
 from chaosd.kernel.restart import Restart
 from chaosd.targets.model import Target
 
@@ -118,7 +120,7 @@ def test_a_cgroup_is_frozen_whole(tmp_path: Path, key: str) -> None:
         for pid in (one.pid, *descendants(one.pid)):
             enter(pid, ref)
         edits = plan(ProcessPause(), owner(key, ref))
-        assert [type(edit) for edit in edits] == [ControlFile]
+        assert [type(edit) for edit in edits] == [Freeze]
         with applied(edits, elsewhere=True):
             enter(two.pid, ref)
             until(lambda: evidence(edits) == Evidence(3, 3, unit="processes"), "not frozen")
