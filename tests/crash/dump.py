@@ -81,11 +81,12 @@ def cgroups() -> dict[str, str]:
 
 
 def process(pid: int) -> dict[str, str]:
-    """Where a process is, whether it is stopped, and every setting of its cgroups."""
+    """Where a process is, whether it is stopped, its limits, and every setting of its cgroups."""
     stat = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     places = Path(f"/proc/{pid}/cgroup").read_text("utf-8")
     found = {f"{pid} stopped": str(stat[0] in "Tt"), f"{pid} cgroups": places}
     found[f"{pid} affinity"] = str(os.sched_getaffinity(pid))
+    found[f"{pid} limits"] = Path(f"/proc/{pid}/limits").read_text("ascii")
     lines = Path("/proc/self/mounts").read_text("utf-8").splitlines()
     mounts = [line.split()[1] for line in lines if "cgroup" in line]
     for line in places.splitlines():
@@ -124,7 +125,7 @@ def helpers() -> dict[str, str]:
             "relay_process" in command
             or "probe_process" in command
             or "chaosd.cli" in command
-            or comm == "chaosd-watchdog"
+            or comm in ("chaosd-watchdog", "chaosd-load")
         ):
             found.append(f"{comm}: {command}")
     return {"chaosd processes": "\n".join(found)}
