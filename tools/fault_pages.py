@@ -44,6 +44,7 @@ EXAMPLES = {
     "cpu.pin": "cpus=[0]",
     "dns.error": "kind=servfail names=[.example.com]",
     "network.connection_limit": "limit=10 window=60s ports=[5432]",
+    "disk.fill": "path=/var/lib percent=95%",
     "network.corrupt": "percent=5%",
     "network.delay": "delay=100ms jitter=20ms ports=[5432]",
     "network.duplicate": "percent=5%",
@@ -52,11 +53,13 @@ EXAMPLES = {
     "network.rate": "rate=1mbit",
     "network.refuse": "ports=[5432] percent=10%",
     "network.reset": "ports=[5432] every=10s",
+    "process.pulse": "stopped=500ms running=1500ms",
     "probe.custom": "source=/etc/chaosd/probes/open_fails.c every=3",
     "process.kill": "signal=SIGTERM",
     "process.exec_fail": "path=/usr/bin/convert",
     "fd.exhaust": "after=100",
     "memory.alloc_fail": "probability=10%",
+    "memory.leak": "step=10MiB every=1s",
     "syscall.delay": "syscalls=[fsync,fdatasync] delay=200ms jitter=50ms",
     "syscall.error": "syscalls=[files.write] errno=ENOSPC path=/var/lib/app",
 }
@@ -245,7 +248,10 @@ def page(kind: type[Fault]) -> str:
     """The page of one fault."""
     about = describe(kind)
     shown = example(kind)
-    own = [name for name in about["fields"] if name in kind.__annotations__ or name == "mechanism"]
+    shared = issubclass(kind, (SyscallFault, NetworkFault))
+    own = [
+        name for name in about["fields"] if not shared or name in kind.__annotations__ or name == "mechanism"
+    ]
     return PAGE.format(
         name=kind.name,
         doc=about["doc"],

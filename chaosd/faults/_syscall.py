@@ -222,6 +222,8 @@ def _cannot(mechanism: str, call: str, fault: SyscallFault) -> str:
         return f"its hook knows no file for {call}" if fault.path and not hooks.has_file(call) else ""
     if mechanism == "notify":
         return "" if launch.current() else "only of a program that it starts itself (chaosd exec)"
+    if mechanism == "rlimit":
+        return "it takes all descriptors alike (say spare)"
     if mechanism == "cgroup":
         known = call in hooks.CGROUP and not fault.path
         return "" if known else "it knows socket, bind, connect and sends"

@@ -13,7 +13,7 @@ from chaosd.faults._cgroup import limits, own, value
 from chaosd.faults.base import Fault, Mechanism, Planning
 from chaosd.kernel.affinity import kept
 from chaosd.kernel.cgroup import CPUSET_V1, CPUSET_V2
-from chaosd.kernel.cgroup_file import cpus_of
+from chaosd.kernel.cgroup_file import cpus_of, online
 from chaosd.kernel.edit import Edit
 from chaosd.targets.model import Target
 
@@ -30,16 +30,14 @@ class CpuPin(Fault, frozen=True, kw_only=True):
 
     def check(self) -> list[str]:
         """CPUs that this host does not have."""
-        known = cpus_of(_online())
-        return [
-            f"cpus: this host has no CPU {cpu}, only {_online()}" for cpu in self.cpus if cpu not in known
-        ]
+        known = cpus_of(online())
+        return [f"cpus: this host has no CPU {cpu}, only {online()}" for cpu in self.cpus if cpu not in known]
 
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """One value; before it, a note of every thread that has an affinity of its own."""
         ref = own(target, at, "cpuset")
         allowed = cpus_of(
-            value(ref, "cpuset.cpus.effective") or value(ref, "cpuset.effective_cpus") or _online()
+            value(ref, "cpuset.cpus.effective") or value(ref, "cpuset.effective_cpus") or online()
         )
         if not set(self.cpus) <= allowed:
             raise ChaosdError(
@@ -52,8 +50,3 @@ class CpuPin(Fault, frozen=True, kw_only=True):
     def effect(self, target: Target, at: Planning) -> list[str]:
         """How many CPUs are left of how many."""
         return [f"{target.spec} runs on {len(set(self.cpus))} of {os.cpu_count()} CPUs"]
-
-
-def _online() -> str:
-    with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
-        return file.read().strip()

@@ -11,9 +11,10 @@ import msgspec
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Mechanism, Planning
 from chaosd.kernel.cgroup import FREEZER
-from chaosd.kernel.cgroup_plan import freeze
+from chaosd.kernel.cgroup_freeze import freeze
 from chaosd.kernel.edit import Edit
-from chaosd.kernel.process import Pause, family, stopped
+from chaosd.kernel.pause import Pause
+from chaosd.kernel.process import family, stopped
 from chaosd.targets.model import Target
 
 _Tree = Annotated[bool, msgspec.Meta(description="with all descendants (a cgroup is always paused whole)")]

@@ -47,7 +47,8 @@ class _Mount(msgspec.Struct, frozen=True):
     point: str
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A field of mountinfo or mounts, in which spaces and the like stand as octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
@@ -62,7 +63,7 @@ def _mount(line: str, known: set[str]) -> _Mount | None:
     kind, *_, options = after.split()
     if kind not in ("cgroup", "cgroup2"):
         return None
-    root, point = (_unescape(field) for field in before.split()[3:5])
+    root, point = (unescape(field) for field in before.split()[3:5])
     keys = tuple(known.intersection(options.split(","))) if kind == "cgroup" else (UNIFIED,)
     return _Mount(keys, root, point)
 

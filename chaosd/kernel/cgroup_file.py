@@ -43,6 +43,12 @@ def cpus_of(text: str) -> set[int]:
     return {cpu for low, _, high in spans for cpu in range(int(low), int(high or low) + 1)}
 
 
+def online() -> str:
+    """The CPUs of this host, in the same form."""
+    with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+        return file.read().strip()
+
+
 def value_in(file: str, text: str) -> str:
     """The value that a control file's text stands for, in one normal form.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel.cgroup import (
-    FREEZERS,
     UNIFIED,
     CgroupRef,
     hierarchies,
@@ -79,21 +78,6 @@ def enclose(
         for home, group in homes.items()
         for edit in _enclose(home, group, key, controller, name, settings)
     ]
-
-
-def freeze(cgroups: Mapping[str, CgroupRef], pids: Collection[int]) -> ControlFile | None:
-    """The edit that freezes the cgroup that a target owns; None where none can, or some pids are outside.
-
-    Raises:
-        ChaosdError: it is frozen already.
-    """
-    for key, file in FREEZERS.items():
-        if key in cgroups and {*pids} <= {*members(cgroups[key].path)}:
-            edit = change(cgroups[key], file, {"cgroup.freeze": "1"}.get(file, "FROZEN"))
-            if edit.before == edit.after:
-                raise ChaosdError(f"{edit.cgroup.path} is frozen already", hint="thaw it first")
-            return edit
-    return None
 
 
 def cpu_share(ref: CgroupRef) -> float:

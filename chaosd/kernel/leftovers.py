@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from chaosd.kernel import cgroup_scrub, netlink
+from chaosd.kernel import cgroup_scrub, load_child, netlink
 from chaosd.kernel.edit import MARK
 from chaosd.kernel.netns import NetnsRef
 
@@ -52,7 +52,11 @@ def ours() -> list[Leftover]:
     groups = [
         Leftover(f"cgroup {path}", partial(cgroup_scrub.remove, path)) for path in cgroup_scrub.strays()
     ]
-    return [*_of_network(), *groups]
+    loads = [
+        Leftover(f"process {pid} of a load", partial(load_child.end_one, pid))
+        for pid in load_child.processes()
+    ]
+    return [*_of_network(), *loads, *groups]
 
 
 def _of_network() -> Iterator[Leftover]:

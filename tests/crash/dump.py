@@ -101,11 +101,12 @@ def _cgroups_of(pids: Iterable[int]) -> dict[str, set[str]]:
 
 
 def process(pid: int) -> dict[str, str]:
-    """Where a process is, whether it is stopped, and every setting of its cgroups."""
+    """Where a process is, whether it is stopped, its limits, and every setting of its cgroups."""
     stat = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     places = Path(f"/proc/{pid}/cgroup").read_text("utf-8")
     found = {f"{pid} stopped": str(stat[0] in "Tt"), f"{pid} cgroups": places}
     found[f"{pid} affinity"] = str(os.sched_getaffinity(pid))
+    found[f"{pid} limits"] = Path(f"/proc/{pid}/limits").read_text("ascii")
     for folders in _cgroups_of([pid]).values():
         for folder in folders:
             found |= _settings(folder)
@@ -139,7 +140,7 @@ def helpers() -> dict[str, str]:
             "from chaosd.kernel." in command  # chaosd.kernel.helper
             or "probe_process" in command
             or "chaosd.cli" in command
-            or comm == "chaosd-watchdog"
+            or comm in ("chaosd-watchdog", "chaosd-load")
         ):
             found.append(f"{comm}: {command}")
     return {"chaosd processes": "\n".join(found)}

@@ -21,6 +21,7 @@ from pathlib import Path
 import dump
 import pytest
 import world
+from resources import enter, group
 
 from chaosd.kernel import cgroup_scrub
 
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 POINTS = ("promise", "promised", "done", "applied", "undo", "undone", "reverted")
 SHARE = float(os.environ.get("CHAOSD_CRASH_SHARE", "1"))
 OFFSET = int(os.environ.get("CHAOSD_CRASH_OFFSET", "0"))
+CGROUPS = {"frozen": "freezer", "filled": "memory"}
 
 SCENARIO = """
 name: everything
@@ -46,22 +48,27 @@ faults:
   - syscall.error: {{syscalls: [openat], errno: EIO, path: /nowhere, target: "pid:{c}"}}
   - syscall.delay: {{syscalls: [fsync], delay: 5ms, target: "pid:{d}"}}
   - process.pause: {{target: "pid:{e}"}}
+  - process.pause: {{target: "cgroup:{frozen}"}}
+  - memory.pressure: {{size: 8MiB, target: "cgroup:{filled}"}}
+  - fd.exhaust: {{spare: 0, target: "pid:{b}"}}
 """
 
 
 class Host:
-    """A namespace with a wire and five processes in it, and a folder for the journals."""
+    """A namespace with a wire and six processes in it, two cgroups, and a folder for the journals."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self.ns = stack.enter_context(world.netns())
         other = stack.enter_context(world.netns())
         wire, _ = stack.enter_context(world.veth(self.ns, other))
         sleeper = world.python("import time; time.sleep(600)")
-        processes = [stack.enter_context(world.spawn(sleeper, ns=self.ns)) for _ in range(5)]
+        processes = [stack.enter_context(world.spawn(sleeper, ns=self.ns)) for _ in range(6)]
         self.pids = [process.pid for process in processes]
+        groups = {name: stack.enter_context(group(of))[1] for name, of in CGROUPS.items()}
+        enter(self.pids[5], groups["frozen"])
         self.folder = folder
         self.scenario = folder / "everything.yaml"
-        names = dict(zip("abcde", self.pids, strict=True))
+        names = dict(zip("abcdef", self.pids, strict=True)) | {n: ref.path for n, ref in groups.items()}
         self.scenario.write_text(SCENARIO.format(dev=wire.name, ns=self.ns.path, **names), "utf-8")
         self.struck = folder / "struck"
         self.env = os.environ | {

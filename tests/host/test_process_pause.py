@@ -22,7 +22,8 @@ from chaosd.kernel.cgroup import FREEZERS, UNIFIED, CgroupRef, hierarchies
 from chaosd.kernel.cgroup_file import ControlFile
 from chaosd.kernel.cgroup_scrub import leftovers
 from chaosd.kernel.edit import Edit, Evidence, Undo
-from chaosd.kernel.process import Kill, Pause, ProcessRef, descendants, family, stopped
+from chaosd.kernel.pause import Pause
+from chaosd.kernel.process import Kill, ProcessRef, descendants, family, stopped
 from chaosd.kernel.restart import Restart
 from chaosd.targets.model import Target
 

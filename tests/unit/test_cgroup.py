@@ -12,7 +12,8 @@ from chaosd.kernel.cgroup import CgroupRef, mounts_in
 from chaosd.kernel.cgroup_file import ControlFile, cpus_of, value_in
 from chaosd.kernel.cgroup_group import Move, Setting, Subgroup
 from chaosd.kernel.edit import from_data, to_data
-from chaosd.kernel.process import Kill, Pause, ProcessRef
+from chaosd.kernel.pause import Pause
+from chaosd.kernel.process import Kill, ProcessRef
 from chaosd.units import Duration, Percent, Size
 
 V1_KEYS = {"cpu", "cpuacct", "memory", "name=systemd", ""}
