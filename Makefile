@@ -4,9 +4,17 @@ PYTEST := $(PYTHON) -m pytest
 SCRIPTS := $(shell git ls-files '*.sh' .ci/run)
 PROBES := $(wildcard probes/*.bpf.c probes/include/*.h)
 
+CHAOS_SECONDS ?= 4
+CATEGORIES := chaos-network chaos-service chaos-database chaos-pms chaos-resource
+
+.PHONY: $(CATEGORIES) chaos-all chaos-resilience chaos-dry-run
 .PHONY: help setup test test-vm demo lint check probes bench clean
 help:
 	@echo "make demo      a guided tour: start the booking service, break it, watch it come back"
+	@echo "make chaos-CATEGORY     its scenarios against the booking service, a row for each at the end:"
+	@echo "                        network, service, database, pms, resource"
+	@echo "make chaos-all          every scenario there is; make chaos-dry-run only plans them"
+	@echo "make chaos-resilience   whether retries, circuit breaker, cache and restart do what they are for"
 	@echo "make test      linters, types, unit tests, and host and crash tests on this kernel"
 	@echo "make test-vm   host and crash tests on Debian's 6.1 and 6.12 kernels and one with override"
 	@echo "make check     formatting, linters, types, unit tests"
@@ -29,6 +37,23 @@ demo:
 	@tests/setup.sh demo
 	@mkdir -p build
 	tools/demo.sh
+
+# Each fault lasts CHAOS_SECONDS; with baseline and recovery a scenario takes about nine seconds.
+$(CATEGORIES): chaos-%:
+	@tests/setup.sh demo
+	$(PYTHON) tools/chaos.py $* --seconds $(CHAOS_SECONDS)
+
+chaos-all:
+	@tests/setup.sh demo
+	$(PYTHON) tools/chaos.py all --seconds $(CHAOS_SECONDS)
+
+chaos-dry-run:
+	@tests/setup.sh demo
+	$(PYTHON) tools/chaos.py all --dry-run
+
+chaos-resilience:
+	@tests/setup.sh demo
+	$(PYTHON) tools/resilience.py
 
 lint:
 	.venv/bin/ruff format --check .

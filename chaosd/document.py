@@ -177,6 +177,25 @@ def build(kind: type[T], data: Any, path: Path, problems: Problems) -> T | None:
     return kind(**values) if len(problems) == before else None
 
 
+def named(item: Any, path: Path, problems: Problems, what: str) -> tuple[str, dict[str, Any]] | None:
+    """The one name and its fields of an item such as ``{http: {url: ...}}``; a bare name has none.
+
+    Args:
+        item: the item.
+        path: where it stands.
+        problems: notes what is wrong with it; None is returned then.
+        what: a word for what is named.
+    """
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, dict) and len(item) == 1:
+        name, fields = next(iter(item.items()))
+        if fields is None or isinstance(fields, dict):
+            return name, dict(fields or {})
+    problems.add(path, f"must be one {what} with its fields", "such as {NAME: {key: value}}")
+    return None
+
+
 def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {name: hints[name] for name in kind.__struct_fields__}

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from chaosd import plan as planning
 from chaosd import restore, watchdog
+from chaosd.canary import Widening
 from chaosd.checks.sampler import Sampler
 from chaosd.checks.threshold import Watch
 from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
+from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
+from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
 from chaosd.scenario import Scenario
+from chaosd.timeline import Timeline
 from chaosd.verdict import VERDICTS, Ended
 from chaosd.watchdog import Pulse, now
 
@@ -80,8 +82,11 @@ class _Run:
         self.pulse = Pulse()
         self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
         self.sampler = Sampler(plan.checks, plan.places)
-        self.applied: list[Edit] = []
-        self.interrupted = 0
+        self.timeline = Timeline(plan, self._apply, self._retire)
+        self.widening = Widening(self.scenario.canary)
+        self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
+        self.touched = False
+        self.interrupt = Interrupt()
         self.live = 0.0  # since when the fault is, in seconds of now()
         self.sampled = 0.0
         self.ends = 0.0
@@ -95,7 +100,7 @@ class _Run:
 
     def execute(self) -> Exit:
         try:
-            with self._signals():
+            with self.interrupt:
                 # Forked before the sampler's threads exist, and ready before the first promise.
                 self.watchdog = watchdog.start(self.journal.path, self.pulse)
                 self.sampler.start()
@@ -116,7 +121,7 @@ class _Run:
             self.journal.write("end", verdict="not-restored", reason="; ".join(stuck))
             self.watchdog.hand_over()
             return Exit.NOT_RESTORED
-        if self.applied and end.verdict in ("passed", "aborted", "inconclusive"):
+        if self.touched and end.verdict in ("passed", "aborted", "inconclusive"):
             recovery = self._guarded(self._recover)
             end = recovery if end.verdict == "passed" else end
         self.journal.write("end", verdict=end.verdict, reason=end.reason)
@@ -150,12 +155,12 @@ class _Run:
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
-        self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
-        self._phase("inject")
-        self.ends = now() + float(self.scenario.duration)
-        self.pulse.set_deadline(self.ends)
-        for edit in self.plan.edits:
-            self._apply(edit)
+        with netlink.kept_open():
+            self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
+            self._phase("inject")
+            self.ends = now() + float(self.scenario.duration)
+            self.pulse.set_deadline(self.ends)
+            self.timeline.move(0.0, self.widening.share)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
@@ -165,11 +170,12 @@ class _Run:
         try:
             while now() < self.ends and not self._over():
                 self._tick()
-            self._check_interrupt()  # the end may have come of the same Ctrl-C
+            self.interrupt.check()  # the end may have come of the same Ctrl-C
         finally:
             self._sample()
             self._stats("during", since=self.live)
-        self._judge_evidence()
+        if unhit := self.timeline.unhit():
+            raise Ended("inconclusive", unhit)
 
     def _baseline(self) -> None:
         if not self.plan.checks:
@@ -182,33 +188,34 @@ class _Run:
             raise Ended("refused", f"the steady state does not hold: {failing}")
 
     def _prepare(self) -> None:
-        for edit in self.plan.edits:
-            edit.prepare()
-        while not all(edit.ready() for edit in self.plan.edits):
+        while not self.timeline.prepare(0.0):
             self._tick()
 
     def _apply(self, edit: Edit) -> None:
         self._renew()
         number = self.journal.intend(edit)
-        self.applied.append(edit)
+        self.applied[edit], self.touched = number, True
         edit.apply()
         self._renew()
         if not edit.present():
             raise ChaosdError(f"the kernel does not show it after it was applied: {edit.describe()}")
         self.journal.applied(number)
-        self._check_interrupt()
+        self.interrupt.check()
+
+    def _retire(self, edits: Sequence[Edit]) -> None:
+        numbers = [self.applied.pop(edit) for edit in edits if edit in self.applied]
+        if stuck := restore.undo(self.journal, self._renew, only=numbers):
+            raise ChaosdError(f"could not be put back: {stuck[0]}")
 
     def _revert(self) -> list[str]:
         self.live = 0.0
         self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
-        stuck = restore.undo(self.journal, self.pulse.beat)
-        for pause in (0.1, 0.5, 2.0):
-            if not stuck:
-                break
+        for pause in (0.0, 0.1, 0.5, 2.0):
             time.sleep(pause)
-            stuck = restore.undo(self.journal, self.pulse.beat)
+            if not (stuck := restore.undo(self.journal, self.pulse.beat)):
+                break
         took = now() - began
         compared, differs = restore.differences(self.journal) if not stuck else (0, [])
         self.journal.write("restored", took=took, compared=compared, differs=differs, stuck=stuck)
@@ -235,7 +242,7 @@ class _Run:
 
     def _tick(self) -> None:
         self._renew()
-        self._check_interrupt()
+        self.interrupt.check()
         if self.watchdog.dead():
             raise Ended("aborted", "the watchdog died")
         if now() - self.sampled >= SAMPLE:
@@ -243,6 +250,7 @@ class _Run:
             self._check_held()
         if self.live:
             self._judge()
+            self.timeline.move(min(now(), self.ends) - self.live, self.widening.share)
         select.select([self.watchdog, *(self.until if self.live else ())], [], [], TICK)
 
     def _over(self) -> bool:
@@ -251,9 +259,7 @@ class _Run:
     def _check_held(self) -> None:
         if not self.live:
             return
-        for planned in self.plan.faults:
-            if not planned.fault.irreversible:  # what was killed on purpose is not lost
-                planned.target.check_alive()
+        self.timeline.check_targets()
         for edit in self.applied:
             if (why := edit.lost()) and not self._over():
                 raise Ended("aborted", f"{edit.describe()}: {why}")
@@ -262,10 +268,7 @@ class _Run:
         for watch in self.watches:
             if breach := watch.breached(self.sampler, self.live):
                 raise Ended("aborted", breach)
-
-    def _check_interrupt(self) -> None:
-        if self.interrupted:
-            raise Ended("interrupted", f"by {signal.Signals(self.interrupted).name}")
+        self.widening.look(self.sampler, now(), self.live)
 
     def _renew(self) -> None:
         self.pulse.beat()
@@ -287,30 +290,11 @@ class _Run:
             "sample",
             sync=False,
             checks=self.sampler.summary(RECENT),
-            evidence=self.plan.evidence(),
-            hits=self.plan.hits(),
+            evidence=self.timeline.evidence(),
+            hits=self.timeline.hits(),
+            levels=self.timeline.levels(),
         )
 
     def _stats(self, when: str, since: float) -> None:
-        if self.plan.checks:
-            self.journal.write(
-                "stats", sync=False, when=when, checks=self.sampler.summary(now() - since, since=since)
-            )
-
-    def _judge_evidence(self) -> None:
-        for entry in self.plan.evidence():
-            if not entry["injected"]:
-                raise Ended("inconclusive", f"{entry['fault']} on {entry['target']} hit nothing")
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def note(number: int, _frame: object) -> None:
-            self.interrupted = self.interrupted or number
-
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        former = {number: signal.signal(number, note) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
+        if checks := self.sampler.summary(now() - since, since=since):
+            self.journal.write("stats", sync=False, when=when, checks=checks)

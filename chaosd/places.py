@@ -16,6 +16,11 @@ def history_dir() -> Path:
     return Path(os.environ.get("CHAOSD_STATE_DIR", "/var/lib/chaosd")) / "runs"
 
 
+def api_socket() -> Path:
+    """Where the daemon serves its API; ``CHAOSD_SOCKET`` moves it."""
+    return Path(os.environ.get("CHAOSD_SOCKET", "/run/chaosd/api.sock"))
+
+
 def boot_id() -> str:
     """Which boot of the kernel this is; kernel state of another boot is gone."""
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -11,26 +12,42 @@ import msgspec
 from chaosd.checks.base import Check
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Planning
+from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.netns import NetnsRef
-from chaosd.scenario import Radius, Scenario, Step
+from chaosd.scenario import Radius, Scenario
+from chaosd.shape import Constant, Shape
+from chaosd.step import Step
 from chaosd.targets.model import Target
 from chaosd.targets.network import namespace
+from chaosd.targets.processes import one_look
 from chaosd.targets.protect import operator_addresses, protect, radius
 from chaosd.targets.resolve import resolve
 
-_HITS = 20
 _RADII: tuple[Radius, ...] = ("single-request", "single-service", "service-cluster", "entire-system")
 
 
 class PlannedFault(msgspec.Struct, frozen=True):
-    """One fault on one target: by which mechanism, through which edits, to what effect."""
+    """One fault on one target: by which mechanism, through which edits, to what effect, and when.
+
+    ``start`` and ``end`` are seconds since the first fault of the run may begin.
+    """
 
     fault: Fault
     target: Target
     mechanism: str
     edits: tuple[Edit, ...]
     effect: tuple[str, ...]
+    start: float
+    end: float
+    shape: Shape
+    seed: int
+
+    def level(self, at: float) -> float | None:
+        """How strong it is to be at a moment, 0 to 1; None before its start and after its end."""
+        if not self.start <= at < self.end:
+            return None
+        return self.shape.strength(at - self.start, self.end - self.start, self.seed)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -55,24 +72,6 @@ class Plan(msgspec.Struct, frozen=True):
     def edits(self) -> tuple[Edit, ...]:
         """Every edit once: two faults that need the very same one share it."""
         return tuple(dict.fromkeys(edit for planned in self.faults for edit in planned.edits))
-
-    def evidence(self) -> list[dict[str, Any]]:
-        """What the kernel has counted so far, one entry for each fault that is counted."""
-        counted = ((p, [e for edit in p.edits if (e := edit.evidence())]) for p in self.faults)
-        return [
-            {"fault": p.fault.name, "target": p.target.spec, **msgspec.to_builtins(add_up(parts))}
-            for p, parts in counted
-            if parts
-        ]
-
-    def hits(self) -> list[dict[str, Any]]:
-        """Some of the events that got a fault since this was last asked for, the newest of each edit."""
-        return [
-            {"fault": p.fault.name, **msgspec.to_builtins(hit)}
-            for p in self.faults
-            for edit in p.edits
-            for hit in edit.hits()[-_HITS:]
-        ]
 
 
 def add_up(parts: list[Evidence]) -> Evidence:
@@ -100,22 +99,46 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
         UnsupportedError: this host cannot do one of the faults.
     """
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
-    operator = operator_addresses()
-    planned = []
-    for index, step in enumerate(scenario.faults):
-        target = _target(step, scenario)
-        mechanism = step.fault.choose().name
-        at = Planning(run, index, seed + index, mechanism, float(scenario.duration), operator)
-        edits = tuple(step.fault.plan(target, at))
-        planned.append(
-            PlannedFault(step.fault, target, mechanism, edits, tuple(step.fault.effect(target, at)))
-        )
+    with one_look(), netlink.kept_open():
+        operator = operator_addresses()
+        planned = [
+            _planned(step, scenario, Planning(run, index, seed + index, "", 0.0, operator))
+            for index, step in enumerate(scenario.faults)
+        ]
+        return _made(scenario, run, seed, planned, confirmed=confirmed)
+
+
+def _made(scenario: Scenario, run: str, seed: int, planned: list[PlannedFault], *, confirmed: bool) -> Plan:
     widest = max((_radius(p) for p in planned), key=_RADII.index)
     places = _places(scenario, planned[0].target)
     plan = Plan(run, seed, scenario, tuple(planned), widest, places)
     _check_slots(plan)
     _check_radius(plan, confirmed=confirmed)
     return plan
+
+
+def _planned(step: Step, scenario: Scenario, at: Planning) -> PlannedFault:
+    target = _target(step, scenario)
+    start, end = float(step.start), float(step.start + step.lasts if step.lasts else scenario.duration)
+    fault, shape = step.fault, step.shape or step.fault.shape or Constant()
+    at = msgspec.structs.replace(at, mechanism=fault.choose().name, duration=end - start)
+    edits = tuple(fault.plan(target, at))
+    effect = tuple(fault.effect(target, at))
+    planned = PlannedFault(fault, target, at.mechanism, edits, effect, start, end, shape, at.seed)
+    _check_course(planned, scenario)
+    return planned
+
+
+def _check_course(planned: PlannedFault, scenario: Scenario) -> None:
+    name, controls = planned.fault.name, {edit.control for edit in planned.edits}
+    if planned.fault.irreversible and not isinstance(planned.shape, Constant):
+        raise ChaosdError(f"{name} cannot be undone, so it cannot come and go", hint="leave its shape out")
+    if planned.shape.gradual and "dial" not in controls:
+        said = f"{name} by {planned.mechanism} is there or not, never half"
+        raise ChaosdError(f"{said}: it cannot take the shape {planned.shape.name}", hint="pulse or random")
+    if scenario.canary and not any(edit.thins for edit in planned.edits):
+        said = f"{name} by {planned.mechanism} cannot be kept to a share of what it meets"
+        raise ChaosdError(f"{said}, so there is no canary run of it", hint="leave canary out")
 
 
 def _target(step: Step, scenario: Scenario) -> Target:
@@ -146,14 +169,16 @@ def _radius(planned: PlannedFault) -> Radius:
 
 
 def _check_slots(plan: Plan) -> None:
-    owners: dict[str, Edit] = {}
-    for edit in plan.edits:
-        if edit.slot in owners:
-            raise ChaosdError(
-                f"two faults of this scenario need {edit.slot}",
-                hint="give them different targets, or run one after the other",
-            )
-        owners[edit.slot] = edit
+    for one, other in combinations(plan.faults, 2):
+        if one.end <= other.start or other.end <= one.start:
+            continue
+        theirs = {edit.slot: edit for edit in other.edits}
+        for edit in one.edits:
+            if theirs.get(edit.slot, edit) != edit:
+                raise ChaosdError(
+                    f"two faults of this scenario need {edit.slot} at the same time",
+                    hint="give them different targets, or start and lasts",
+                )
 
 
 def _check_radius(plan: Plan, *, confirmed: bool) -> None:
@@ -175,19 +200,43 @@ def describe(plan: Plan) -> dict[str, Any]:
         "run": plan.run,
         "seed": plan.seed,
         "scenario": plan.scenario.name,
+        "category": plan.scenario.category,
+        "description": plan.scenario.description,
+        "parameters": plan.scenario.parameters,
+        "recover_within": float(plan.scenario.recover_within),
         "duration": float(plan.scenario.duration),
         "radius": plan.radius,
         "faults": [
             {
                 "fault": p.fault.name,
+                "fields": _fields(p.fault),
                 "target": p.target.spec,
                 "mechanism": p.mechanism,
                 "irreversible": p.fault.irreversible,
                 "edits": [edit.describe() for edit in p.edits],
                 "effect": list(p.effect),
+                "start": p.start,
+                "end": p.end,
+                "shape": str(p.shape),
             }
             for p in plan.faults
         ],
         "steady_state": {name: check.describe() for name, check in plan.scenario.steady_state.items()},
         "abort_when": [str(threshold) for threshold in plan.scenario.abort_when],
     }
+
+
+def _fields(fault: Fault) -> dict[str, str]:
+    """What was chosen for a fault, as a user would write it; what is as always is left out."""
+    chosen = {}
+    for field in msgspec.structs.fields(fault):
+        factory, value = field.default_factory, getattr(fault, field.name)
+        if value != (field.default if factory is msgspec.NODEFAULT else factory()):
+            chosen[field.name] = _word(value)
+    return chosen
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_word, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 import msgspec
@@ -30,7 +30,9 @@ def surroundings(edits: Iterable[Edit]) -> State:
     return state
 
 
-def undo(journal: Journal, beat: Callable[[], None] = lambda: None) -> list[str]:
+def undo(
+    journal: Journal, beat: Callable[[], None] = lambda: None, only: Collection[int] | None = None
+) -> list[str]:
     """Put back every open edit, in reverse, trying each one.
 
     What was promised under another boot of the kernel died with it.
@@ -38,6 +40,7 @@ def undo(journal: Journal, beat: Callable[[], None] = lambda: None) -> list[str]
     Args:
         journal: the run, locked by the caller.
         beat: called before each edit, as a sign of life.
+        only: numbers of the edits that are meant; None for all.
 
     Returns:
         One line for each edit that is stuck; it stays open in the journal.
@@ -45,8 +48,9 @@ def undo(journal: Journal, beat: Callable[[], None] = lambda: None) -> list[str]
     same_boot = journal.same_boot()
     problems = []
     for number, record in reversed(journal.open_edits()):
-        beat()
-        problems.append(_undo_one(journal, number, record, same_boot))
+        if only is None or number in only:
+            beat()
+            problems.append(_undo_one(journal, number, record, same_boot))
     return [problem for problem in problems if problem]
 
 

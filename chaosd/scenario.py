@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from chaosd import document
+from chaosd import document, step
+from chaosd.canary import Canary, CanaryFields
 from chaosd.checks import base as checks
 from chaosd.checks.threshold import DEFAULTS, Threshold
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
-from chaosd.faults.base import Fault
-from chaosd.faults.base import find as find_fault
-from chaosd.faults.base import registry as fault_registry
+from chaosd.faults.base import find as fault_of
+from chaosd.faults.base import registry as faults
+from chaosd.step import Step
 from chaosd.units import Duration
 
 LONGEST = Duration(30 * 60)
 """No experiment runs longer than this."""
 
 Radius = Literal["single-request", "single-service", "service-cluster", "entire-system"]
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One fault of a scenario and the word for its own target, if it has one."""
-
-    fault: Fault
-    target: str = ""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +39,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: dict[str, checks.Check] = {}
     observe: dict[str, checks.Check] = {}
     abort_when: tuple[Threshold, ...] = ()
+    canary: Canary | None = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
 
@@ -61,6 +56,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: list[Any] = []
     observe: list[Any] = []
     abort_when: list[str] = []
+    canary: Any = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
 
@@ -115,45 +111,66 @@ def _checked(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
     if "faults" in values and not items:
         problems.add(("faults",), "names no fault", "see: chaosd faults")
     names = [*steady, *observe]
+    _check_times(steps, values.get("duration"), problems)
     return {
         "steady_state": steady,
         "observe": observe,
         "faults": tuple(filter(None, steps)),
-        "abort_when": _thresholds(values.get("abort_when", []), names, problems),
+        "abort_when": _aborting(values.get("abort_when", []), names, problems),
+        "canary": _canary(values.get("canary"), names, problems),
     }
 
 
-def _thresholds(texts: list[str], names: list[str], problems: Problems) -> tuple[Threshold, ...]:
+def _check_times(steps: list[Step | None], duration: Duration | None, problems: Problems) -> None:
+    for i, found in enumerate(steps):
+        if found is None or duration is None:
+            continue
+        end = Duration(found.start + found.lasts)
+        if end > duration or found.start == duration:
+            said = f"lasts until {end}, and the run until {duration}"
+            problems.add(("faults", i), said, "a longer duration, or an earlier start")
+
+
+def _canary(item: Any, names: list[str], problems: Problems) -> Canary | None:
+    if item is None:
+        return None
+    fields = document.build(CanaryFields, item, ("canary",), problems)
+    if fields is None:
+        return None
+    shares = fields.steps
+    if list(shares) != sorted(set(shares)) or not shares[0]:
+        problems.add(("canary", "steps"), "must grow from over 0%", "such as [1%, 10%, 100%]")
+    shrink = _thresholds(fields.shrink_when, ("canary", "shrink_when"), names, problems)
+    return Canary(steps=shares, every=fields.every, shrink_when=tuple(shrink))
+
+
+def _aborting(texts: list[str], names: list[str], problems: Problems) -> tuple[Threshold, ...]:
+    found = _thresholds(texts, ("abort_when",), names, problems)
+    own = {(threshold.check, threshold.metric) for threshold in found}
+    return (*found, *(default for default in DEFAULTS if (default.check, default.metric) not in own))
+
+
+def _thresholds(
+    texts: Iterable[str], path: document.Path, names: list[str], problems: Problems
+) -> list[Threshold]:
     found = []
     for i, text in enumerate(texts):
         try:
             found.append(Threshold.parse(text, names))
         except ChaosdError as error:
-            problems.add(("abort_when", i), error.message, error.hint)
-    own = {(threshold.check, threshold.metric) for threshold in found}
-    return (*found, *(default for default in DEFAULTS if (default.check, default.metric) not in own))
+            problems.add((*path, i), error.message, error.hint)
+    return found
 
 
 def _step(item: Any, path: document.Path, problems: Problems) -> Step | None:
-    named = _named(item, path, problems, "fault")
-    if named is None:
-        return None
-    name, fields = named
-    kind = find_fault(name)
-    if kind is None:
-        problems.add(path, f"unknown fault {name!r}", document.near(name, fault_registry()))
-        return None
-    target = fields.pop("target", "")
-    fault = document.build(kind, fields, (*path, name), problems)
-    for problem in fault.check() if fault is not None else ():
-        problems.add((*path, name), problem)
-    return Step(fault, str(target)) if fault is not None else None
+    named = document.named(item, path, problems, "fault")
+    return step.build(*named, (*path, named[0]), problems) if named else None
 
 
 def _checks(items: list[Any], key: str, problems: Problems) -> dict[str, checks.Check]:
     found: dict[str, checks.Check] = {}
     for i, item in enumerate(items):
-        named = _named(item, (key, i), problems, "check")
+        named = document.named(item, (key, i), problems, "check")
         if named is None:
             continue
         kind, fields = named
@@ -165,19 +182,6 @@ def _checks(items: list[Any], key: str, problems: Problems) -> dict[str, checks.
         if check is not None:
             found[label] = check
     return found
-
-
-def _named(
-    item: Any, path: document.Path, problems: Problems, what: str
-) -> tuple[str, dict[str, Any]] | None:
-    if isinstance(item, str):
-        return item, {}
-    if isinstance(item, dict) and len(item) == 1:
-        name, fields = next(iter(item.items()))
-        if fields is None or isinstance(fields, dict):
-            return name, dict(fields or {})
-    problems.add(path, f"must be one {what} with its fields", "such as {NAME: {key: value}}")
-    return None
 
 
 def library() -> dict[str, Path]:
@@ -206,12 +210,17 @@ def find(word: str) -> Path:
 
 def load(word: str, overrides: Mapping[str, Any]) -> Scenario:
     """Find and read a scenario; see ``find`` and ``parse``."""
+    text, name = read(word)
+    return parse(text, name, overrides)
+
+
+def read(word: str) -> tuple[str, str]:
+    """The text of a scenario, and what to call it in messages; see ``find``."""
     path = find(word)
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ChaosdError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path), overrides)
 
 
 def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:
@@ -238,7 +247,7 @@ def several(
     built, wrong = [], []
     for fault, fields in faults:
         try:
-            built.append(Step(_built(fault, fields)))
+            built.append(_alone(fault, fields))
         except ChaosdError as error:
             wrong.append(error)
     problems = Problems(name)
@@ -258,14 +267,11 @@ def several(
     )
 
 
-def _built(name: str, fields: Mapping[str, Any]) -> Fault:
-    kind = find_fault(name)
-    if kind is None:
-        raise ChaosdError(f"unknown fault {name!r}", hint=document.near(name, fault_registry()))
-    problems = Problems(name)
-    built = document.build(kind, dict(fields), (), problems)
-    for problem in built.check() if built is not None else ():
-        problems.add((), problem)
+def _alone(fault: str, fields: Mapping[str, Any]) -> Step:
+    if fault_of(fault) is None:
+        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, faults()))
+    problems = Problems(fault)
+    built = step.build(fault, dict(fields), (), problems)
     problems.raise_any()
     assert built is not None
     return built

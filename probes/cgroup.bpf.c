@@ -16,7 +16,7 @@ static __always_inline int judge(__u32 what, const struct endpoint *end, __u8 pr
 
 	if (!is_target(injection.only_tasks) || !socket_matches(end, protocol))
 		return 1;
-	if (!strikes(&injection.rule, lease_holds(), hash_of(end)))
+	if (!strikes(&injection.rule, lease_held(), hash_of(end)))
 		return 1;
 	__builtin_memcpy(hit.address, &end->address, sizeof(hit.address));
 	report_hit(&hit);

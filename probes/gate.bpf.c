@@ -68,7 +68,7 @@ static __always_inline bool wanted(const struct packet *packet, const struct end
 
 static __always_inline int verdict(struct __sk_buff *skb, const struct packet *packet, bool ingress)
 {
-	bool leased = lease_holds();
+	const volatile struct lease *leased = lease_held();
 	int pass = gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;
 
 	if (was_queued(skb)) {

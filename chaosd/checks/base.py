@@ -81,6 +81,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """
         raise NotImplementedError
 
+    @property
+    def executes(self) -> str:
+        """A program of the user's that this would run, which not everybody may ask for."""
+        return ""
+
     def cancel(self) -> None:
         """End what a measurement under way has started; called from another thread, must not block."""
 

@@ -44,6 +44,11 @@ class Command(Check, frozen=True, kw_only=True):
         whose = f" as {self.user}" if self.user else ""
         return f"{' '.join(self.argv)}{whose} exits with {self.status} within {self.within}"
 
+    @property
+    def executes(self) -> str:
+        """The program."""
+        return self.argv[0]
+
     def measure(self) -> Reading:
         """Run it once."""
         until = now() + self.within

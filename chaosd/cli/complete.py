@@ -16,6 +16,18 @@ def scenario(ctx: click.Context, param: click.Parameter, word: str) -> list[Comp
     return names or [CompletionItem(word, type="file")]
 
 
+def run(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+    """Ids of runs, the newest first, and files."""
+    from chaosd.errors import ChaosdError
+    from chaosd.report.store import journals
+
+    try:
+        names = [CompletionItem(path.stem) for path in journals() if path.stem.startswith(word)]
+    except ChaosdError:
+        names = []
+    return names or [CompletionItem(word, type="file")]
+
+
 def fault(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
     """Names of faults."""
     from chaosd.faults.base import registry

@@ -150,7 +150,7 @@ class _Foreground:
         if self._as_json:
             from chaosd.cli.output import print_json
 
-            print_json(self._view, err=True)
+            print_json(self._view.brief(), err=True)
             return
         from chaosd.cli import render
 

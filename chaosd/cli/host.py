@@ -162,10 +162,7 @@ def _wait_gone(path: Path, seconds: float = _PATIENCE) -> bool:
 
 
 def _summary(view: View) -> dict[str, Any]:
-    import msgspec
-
-    data: dict[str, Any] = msgspec.to_builtins(view)
-    return data | {"alive": _owner(view).alive(), "open_edits": view.open_edits()}
+    return view.brief() | {"alive": _owner(view).alive(), "open_edits": view.open_edits()}
 
 
 def _say(as_json: bool, items: list[str], text: str, hint: str = "") -> None:

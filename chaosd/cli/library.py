@@ -1,4 +1,4 @@
-"""``faults`` and ``scenarios``: what there is to choose from."""
+"""``faults``: what there is to choose from, and what listings share."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ import click
 
 from chaosd.cli import complete
 from chaosd.cli.output import print_json
-from chaosd.cli.run import set_option
 
 
-class _ListByDefault(click.Group):
+class ListByDefault(click.Group):
+    """A group whose ``list`` need not be said."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put it in where no command is named."""
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
 
-@click.group(cls=_ListByDefault)
+@click.group(cls=ListByDefault)
 def faults() -> None:
     """List the faults, or show one."""
 
 
 @faults.command("list")
-@_json
+@json_option
 def faults_list(as_json: bool) -> None:
     """List every fault with a line about it."""
     from chaosd.faults.base import registry
 
     rows = {name: _summary(kind) for name, kind in registry().items()}
-    _table(rows, as_json)
+    table(rows, as_json)
 
 
 @faults.command("show")
 @click.argument("name", shell_complete=complete.fault)
-@_json
+@json_option
 def faults_show(name: str, as_json: bool) -> None:
     """Show the fields of a fault, with types, defaults and meaning."""
     from chaosd.document import near
@@ -60,60 +62,6 @@ def faults_show(name: str, as_json: bool) -> None:
         click.echo(f"  {field:{width}}  {about['type']}, {default}")
         if about["description"]:
             click.echo(f"  {'':{width}}  {about['description']}")
-
-
-@click.group(cls=_ListByDefault)
-def scenarios() -> None:
-    """List, show or validate scenarios."""
-
-
-@scenarios.command("list")
-@_json
-def scenarios_list(as_json: bool) -> None:
-    """List the scenarios that come with chaosd."""
-    from chaosd.scenario import library, load
-
-    rows = {name: load(name, {}).description for name in library()}
-    _table(rows if as_json else {name: _sentence(text) for name, text in rows.items()}, as_json)
-
-
-@scenarios.command("show")
-@click.argument("name", shell_complete=complete.scenario)
-@_json
-def scenarios_show(name: str, as_json: bool) -> None:
-    """Print the YAML of a scenario."""
-    from chaosd.document import load
-    from chaosd.scenario import find
-
-    path = find(name)
-    text = path.read_text("utf-8")
-    if as_json:
-        print_json(load(text, str(path))[0])
-    else:
-        click.echo(text, nl=False)
-
-
-@scenarios.command("validate")
-@click.argument("file", shell_complete=complete.scenario)
-@set_option
-@_json
-def scenarios_validate(file: str, settings: dict[str, Any], as_json: bool) -> None:
-    """Check a scenario file and show every mistake at once.
-
-    Each is shown with its line; the exit status is 2 if there is any.
-    """
-    from chaosd.scenario import load
-
-    scenario = load(file, settings)
-    data: dict[str, Any] = {
-        "name": scenario.name,
-        "faults": [step.fault.name for step in scenario.faults],
-        "valid": True,
-    }
-    if as_json:
-        print_json(data)
-    else:
-        click.echo(f"{file}: valid ({', '.join(data['faults'])})")
 
 
 def describe(kind: Any) -> dict[str, Any]:
@@ -202,12 +150,8 @@ def _summary(kind: Any) -> str:
     return (kind.__doc__ or "").strip().splitlines()[0].replace("``", "`")
 
 
-def _sentence(text: str) -> str:
-    end = text.find(". ")
-    return text if end < 0 else text[: end + 1]
-
-
-def _table(rows: dict[str, str], as_json: bool) -> None:
+def table(rows: dict[str, str], as_json: bool) -> None:
+    """Print names with a line about each."""
     if as_json:
         print_json(rows)
         return

@@ -18,9 +18,12 @@ _COMMANDS = {
     "status": ("chaosd.cli.host", "Show the run that is live on this host."),
     "stop": ("chaosd.cli.host", "End a live run; it puts everything back."),
     "revert": ("chaosd.cli.host", "Put back what runs that died left behind."),
+    "daemon": ("chaosd.cli.daemon", "Serve the API, for systemd to start."),
+    "report": ("chaosd.cli.report", "Tell what a run did, as HTML, JSON, JUnit or Markdown, or compare two."),
+    "history": ("chaosd.cli.report", "List the runs of this host."),
     "doctor": ("chaosd.cli.doctor", "Show what this host can do, and what is left over on it."),
     "faults": ("chaosd.cli.library", "List the faults, or show one."),
-    "scenarios": ("chaosd.cli.library", "List, show or validate scenarios."),
+    "scenarios": ("chaosd.cli.scenarios", "List, show or validate scenarios."),
 }
 
 

@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from chaosd.report import words
+from chaosd.report.facts import restoration
 from chaosd.report.fold import View, of
 from chaosd.watchdog import now
 
@@ -72,7 +74,14 @@ def follow(path: Path) -> None:
 
 
 def _screen(view: View) -> RenderableType:
-    return Group(_headline(view), *_tables(view))
+    return Group(_headline(view), *_strengths(view), *_tables(view))
+
+
+def _strengths(view: View) -> Iterator[Text]:
+    if any(level not in (0, 1) for level in view.levels) or len(set(view.levels)) > 1:
+        faults = view.plan.get("faults", ())
+        said = [f"{fault['fault']} {level:.0%}" for fault, level in zip(faults, view.levels, strict=False)]
+        yield Text.assemble(("strength  ", "dim"), ", ".join(said))
 
 
 def _headline(view: View) -> Text:
@@ -122,14 +131,8 @@ def _figures(stats: dict[str, Any]) -> list[str]:
     return [
         f"{stats['per_second']:.1f}/s",
         f"{stats['availability']:.1%}",
-        *(_seconds(stats.get(q)) for q in ("p50", "p95", "p99")),
+        *(words.seconds(stats.get(q)) for q in ("p50", "p95", "p99")),
     ]
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def _evidence(entries: list[dict[str, Any]]) -> Table:
@@ -171,6 +174,8 @@ def plan(data: dict[str, Any]) -> None:
         mark = ("  cannot be undone", "bold red") if fault["irreversible"] else ""
         _say()
         _say((fault["fault"], "bold"), f" on {fault['target']} by {fault['mechanism']}", mark)
+        if (fault["start"], fault["end"], fault["shape"]) != (0, data["duration"], "constant"):
+            _say(f"  when    from {fault['start']:g} s to {fault['end']:g} s, {fault['shape']}")
         for line in fault["edits"]:
             _say(f"  edit    {line}")
         for line in fault["effect"]:
@@ -197,30 +202,25 @@ def result(view: View) -> None:
             _say(("configured  ", "dim"), line)
     _struck(view)
     if view.recovered_after is not None:
-        _say(f"steady state again {_seconds(view.recovered_after)} after the fault was lifted")
+        _say(f"steady state again {words.seconds(view.recovered_after)} after the fault was lifted")
     reason = f": {view.reason}" if view.reason else ""
     _say((view.verdict, _COLORS.get(view.verdict, "red")), reason)
-    _say(_restoration(view))
+    _say(restoration(view))
+
+
+def history(rows: list[dict[str, Any]]) -> None:
+    """Print a line for each of some runs."""
+    table = _grid("run", "began", "scenario", "target", "verdict", "took", "recovered", "hits", "score")
+    for row in rows:
+        verdict = Text(row["verdict"], _COLORS.get(row["verdict"], "red"))
+        times = (words.seconds(row["took"]), words.seconds(row["recovered_after"]))
+        about = (row["run"], words.moment(row["began"]), row["scenario"], ", ".join(row["targets"]))
+        table.add_row(*about, verdict, *times, words.count(row["hits"]), words.points(row["score"]))
+    _console.print(table)
 
 
 def _say(*parts: str | tuple[str, str]) -> None:
     _console.print(Text.assemble(*parts))
-
-
-def _restoration(view: View) -> str:
-    said = view.restored
-    if view.open_edits():
-        lines = "\n  ".join(f"{e.says}: {e.state}" for e in view.edits.values() if e.open)
-        return f"host NOT restored; the watchdog tries on for a minute, then: chaosd revert --all\n  {lines}"
-    if not view.edits:
-        return "the host was not touched"
-    text = f"host restored: {len(view.edits)} edits put back"
-    text += f" in {_seconds(said['took'])}" if "took" in said else ""
-    text += f", {said.get('compared', 0)} readings compared with before"
-    differs = said.get("differs", [])
-    foreign = [e.says for e in view.edits.values() if "left alone" in e.state]
-    text += f", {len(differs)} differ: {', '.join(differs)}" if differs else ", all the same"
-    return text + "".join(f"\n  changed by others meanwhile, left alone: {says}" for says in foreign)
 
 
 def status(view: View, *, alive: bool) -> None:

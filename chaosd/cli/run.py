@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from chaosd.cli.output import print_json
 if TYPE_CHECKING:
     from chaosd.cli.render import Progress
     from chaosd.journal import Record
-    from chaosd.plan import Plan
+    from chaosd.report.fold import View
     from chaosd.scenario import Scenario
 
 _Command = Callable[..., Any]
@@ -61,7 +62,10 @@ set_option = click.option(
 @_common
 @click.option("--dry-run", is_flag=True, help="Stop after the plan; touch nothing.")
 @click.option(
-    "--report", metavar="DIR", type=click.Path(file_okay=False), help="Also write result.json there."
+    "--report",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Also write result.json, report.html, junit.xml and summary.md there.",
 )
 def run(
     scenario: str,
@@ -79,10 +83,16 @@ def run(
     Checks that the steady state holds, injects the faults, watches, puts everything back, and
     checks that the steady state returns.
     """
-    from chaosd.scenario import load
+    from chaosd.scenario import parse, read
 
-    overrides = settings | _given(target=target, duration=duration, seed=seed)
-    _go(load(scenario, overrides), yes_entire_system, as_json, dry_run=dry_run, report=report)
+    text, name = read(scenario)
+    own = _given(target=target, duration=duration, seed=seed)
+    found = parse(text, name, settings | own)
+    if dry_run:
+        _show_plan(found, as_json)
+        return
+    order = {"text": text, "set": settings, **own, "yes_entire_system": yes_entire_system}
+    sys.exit(_execute(found, order, as_json, report))
 
 
 @click.command()
@@ -115,7 +125,13 @@ def inject(
     assert target is not None
     assert duration is not None
     scenario = single(fault, fields, target, duration, seed)
-    _go(scenario, yes_entire_system, as_json, dry_run=dry_run, report=None)
+    if dry_run:
+        _show_plan(scenario, as_json)
+        return
+    text = {"name": fault, "faults": [{fault: fields}], "blast_radius": scenario.blast_radius}
+    own = _given(target=target, duration=duration, seed=seed)
+    order = {"text": json.dumps(text | own), "yes_entire_system": yes_entire_system}
+    sys.exit(_execute(scenario, order, as_json, report=None))
 
 
 @click.command()
@@ -136,26 +152,17 @@ def plan(
     from chaosd.scenario import load
 
     overrides = settings | _given(target=target, duration=duration, seed=seed)
-    _go(load(scenario, overrides), yes_entire_system, as_json, dry_run=True, report=None)
+    _show_plan(load(scenario, overrides), as_json)
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _go(scenario: Scenario, confirmed: bool, as_json: bool, *, dry_run: bool, report: str | None) -> None:
-    if dry_run:
-        from chaosd import plan as planning
-
-        _show_plan(planning.make(scenario, confirmed=True), as_json)
-        return
-    sys.exit(_execute(scenario, confirmed, as_json, report))
-
-
-def _show_plan(made: Plan, as_json: bool) -> None:
+def _show_plan(scenario: Scenario, as_json: bool) -> None:
     from chaosd import plan as planning
 
-    data = planning.describe(made)
+    data = planning.describe(planning.make(scenario, confirmed=True))
     if as_json:
         print_json(data)
         return
@@ -164,8 +171,7 @@ def _show_plan(made: Plan, as_json: bool) -> None:
     render.plan(data)
 
 
-def _execute(scenario: Scenario, confirmed: bool, as_json: bool, report: str | None) -> int:
-    from chaosd.engine import execute
+def _execute(scenario: Scenario, order: dict[str, Any], as_json: bool, report: str | None) -> int:
     from chaosd.report.fold import View
 
     view = View()
@@ -183,26 +189,51 @@ def _execute(scenario: Scenario, confirmed: bool, as_json: bool, report: str | N
             shown[0].refresh()
 
     try:
-        status = execute(scenario, show, confirmed=confirmed)
+        status = _done(scenario, order, show)
     finally:
         for progress in shown:
             progress.close()
-    if report:
-        _write_report(view, report)
     if as_json:
-        print_json(view)
+        print_json(view.brief())
     else:
         from chaosd.cli import render
 
         render.result(view)
-    return int(status)
+    return _reported(view, report, status) if report else status
 
 
-def _write_report(view: object, folder: str) -> None:
+def _done(scenario: Scenario, order: dict[str, Any], show: Callable[[Record], None]) -> int:
+    from chaosd.cli import through
+
+    if through.possible(scenario):
+        return through.execute(order, show)
+    from chaosd.engine import execute
+
+    return int(execute(scenario, show, confirmed=order["yes_entire_system"]))
+
+
+def _reported(view: View, folder: str, status: int) -> int:
+    from chaosd.cli.output import print_error
+    from chaosd.errors import ChaosdError
+
+    try:
+        _write_report(view, folder)
+    except ChaosdError as error:
+        print_error(error, as_json=False)
+        return status or int(error.exit)  # how the run ended is what matters most
+    return status
+
+
+def _write_report(view: View, folder: str) -> None:
     from pathlib import Path
 
     import msgspec
 
+    from chaosd.cli.report import write
+    from chaosd.report.render import render
+
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "result.json").write_bytes(msgspec.json.format(msgspec.json.encode(view)))
+    write(place / "result.json", msgspec.json.format(msgspec.json.encode(view.brief())).decode(), folder=True)
+    write(place / "report.html", render([view], "html"))
+    write(place / "junit.xml", render([view], "junit"))
+    write(place / "summary.md", render([view], "markdown"))

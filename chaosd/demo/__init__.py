@@ -41,6 +41,7 @@ class Demo:
         self.client_netns: str = state["client_netns"]
         self.addresses: dict[str, str] = state["addresses"]
         self.urls: dict[str, str] = state["urls"]
+        self.folder: str = state["folder"]
 
     @property
     def pids(self) -> dict[str, int]:

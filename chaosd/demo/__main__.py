@@ -15,6 +15,8 @@ from chaosd.demo.settings import Settings, add_arguments, from_arguments
 from chaosd.demo.supervisor import SERVICES, Supervisor
 from chaosd.demo.world import DemoError
 
+_ANY = "0.0.0.0"  # noqa: S104 - of a network namespace of its own
+
 
 def main() -> int:
     """Run the command; 0 done, 2 refused with one line."""
@@ -119,13 +121,15 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def _server(service: str, settings: Settings) -> BaseServer:
-    from chaosd.demo import booking, database, pms
+    from chaosd.demo import booking, database, names, pms
 
     if service == "booking":
-        return booking.server("0.0.0.0", settings, world.DATABASE, world.PMS)  # noqa: S104 - a netns of its own
+        return booking.server(_ANY, settings, world.DATABASE, world.PMS_NAME, world.NAMES)
     if service == "pms":
-        return pms.server("0.0.0.0", settings)  # noqa: S104 - a netns of its own
-    return database.server("0.0.0.0", settings)  # noqa: S104 - a netns of its own
+        return pms.server(_ANY, settings)
+    if service == "names":
+        return names.server(world.NAMES, settings, {world.PMS_NAME: world.PMS})
+    return database.server(_ANY, settings)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
+from http.server import HTTPServer
 from typing import Any
 from urllib.parse import quote
 
-from chaosd.demo import metrics, web
+from chaosd.demo import hostwork, metrics, web
 from chaosd.demo.database import Pool
+from chaosd.demo.names import Resolver
 from chaosd.demo.pms import ROOMS
 from chaosd.demo.resilience import CLOSED, HALF_OPEN, OPEN, Backoff, Breaker, Cache, DependencyError, Guard
 from chaosd.demo.settings import Settings
@@ -42,19 +43,25 @@ class Booking:
     Args:
         settings: timeouts, and what is switched on.
         database: address of the database.
-        pms: address of the property-management system.
+        pms: name of the property-management system.
+        server: address of the name server.
     """
 
-    def __init__(self, settings: Settings, database: str, pms: str) -> None:
-        self._settings, self._pms_host = settings, pms
+    def __init__(self, settings: Settings, database: str, pms: str, server: str) -> None:
+        self._settings, self._pms_name = settings, pms
+        self._names = Resolver(
+            (server, settings.names_port), timeout=settings.names_timeout, age=settings.names_age
+        )
         self._pool = Pool(
             database,
             settings.database_port,
             size=settings.pool,
             wait=settings.pool_timeout,
             timeout=settings.database_timeout,
+            age=settings.pool_age,
         )
-        self.database, self.pms = guard("database", settings), guard("pms", settings)
+        self.database, self.pms, self.host = (guard(name, settings) for name in ("database", "pms", "host"))
+        self._guards = (self.database, self.pms, self.host)
         self._requests = metrics.Requests()
         self._started = time.time()
 
@@ -66,6 +73,8 @@ class Booking:
             ("GET", "/quote"): self._quote,
             ("GET", "/bookings"): self._list,
             ("POST", "/bookings"): self._create,
+            ("GET", "/receipt"): self._receipt,
+            ("GET", "/report"): self._report,
         }
         own: web.Routes = {
             ("GET", "/metrics"): lambda _: Reply(200, "\n".join(self._metrics()) + "\n"),
@@ -78,7 +87,7 @@ class Booking:
         return {
             "status": self._status(),
             "uptime_s": round(time.time() - self._started, 3),
-            "dependencies": {guard.name: guard.state() for guard in (self.database, self.pms)},
+            "dependencies": {guard.name: guard.state() for guard in self._guards},
             "pool": {"size": self._pool.size, "in_use": self._pool.in_use},
         }
 
@@ -95,7 +104,7 @@ class Booking:
         return counted
 
     def _status(self) -> str:
-        breakers = [guard.breaker for guard in (self.database, self.pms) if guard.breaker]
+        breakers = [guard.breaker for guard in self._guards if guard.breaker]
         return "ok" if all(breaker.state == CLOSED for breaker in breakers) else "degraded"
 
     def _health(self, _: Request) -> Reply:
@@ -127,14 +136,34 @@ class Booking:
         self.database.call(lambda: self._pool.ask(op="insert", id=number, room=room, guest=guest))
         return Reply(201, {"id": number, "room": room, "guest": guest, "availability": free.source})
 
+    def _receipt(self, _: Request) -> Reply:
+        answer = self.host.call(lambda: hostwork.receipt(self._settings.folder), "receipt")
+        return Reply(200, {**answer.value, "source": answer.source})
+
+    def _report(self, request: Request) -> Reply:
+        ms = request.query.get("ms", "20")
+        if not ms.isdecimal() or int(ms) > 5000:
+            return Reply(400, {"error": "ms is how much computing it takes, 0 to 5000"})
+        read = hostwork.read_ledger(self._settings.folder)
+        hostwork.compute(int(ms) / 1000)
+        return Reply(200, {"computed_ms": int(ms), "read_bytes": read})
+
     def _asking(self, page: str, room: str) -> Callable[[], Any]:
         settings = self._settings
         path = f"/{page}?room={quote(room)}"
-        return lambda: web.ask(self._pms_host, settings.pms_port, path, settings.pms_timeout)
+
+        def ask() -> Any:
+            try:
+                address = self._names.address(self._pms_name)
+            except OSError as error:
+                raise DependencyError("name", f"{self._pms_name}: {error}") from error
+            return web.ask(address, settings.pms_port, path, settings.pms_timeout)
+
+        return ask
 
     def _metrics(self) -> Iterator[str]:
         yield from self._requests.lines()
-        yield from metrics.lines(_of_guard(self.database, self.pms))
+        yield from metrics.lines(_of_guard(*self._guards))
         used = [({"dependency": "database"}, float(self._pool.in_use))]
         yield from metrics.lines([("demo_pool_in_use", "gauge", "Connections in use.", used)])
 
@@ -168,6 +197,6 @@ def _of_guard(*guards: Guard) -> Iterator[metrics.Series]:
     yield "demo_breaker_transitions_total", "counter", "Changes of the breaker's state.", moves
 
 
-def server(host: str, settings: Settings, database: str, pms: str) -> ThreadingHTTPServer:
+def server(host: str, settings: Settings, database: str, pms: str, names: str) -> HTTPServer:
     """The service, listening."""
-    return web.server(host, settings.booking_port, Booking(settings, database, pms).routes())
+    return web.server(host, settings.booking_port, Booking(settings, database, pms, names).routes())

@@ -9,18 +9,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import StreamRequestHandler, TCPServer
 from typing import Any
 
 from chaosd.demo.resilience import DependencyError
 from chaosd.demo.settings import Settings
-from chaosd.demo.web import cause_of
+from chaosd.demo.web import OneThreadEach, cause_of
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS bookings (id TEXT PRIMARY KEY, room TEXT, guest TEXT, at REAL)"
 
 
 class Store:
-    """The table of bookings."""
+    """The table of bookings, in a file that SQLite flushes to the disk before a write is confirmed."""
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
@@ -33,7 +33,10 @@ class Store:
         if act is None:
             return {"error": "op is one of ping, insert, list"}
         with self._lock:
-            return act(question)
+            try:
+                return act(question)
+            except sqlite3.Error as error:
+                return {"error": str(error)}
 
     def _ping(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"ok": self._db.execute("SELECT 1").fetchone()[0] == 1}
@@ -72,10 +75,8 @@ class _Session(StreamRequestHandler):
         self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
-class _Server(ThreadingTCPServer):
-    daemon_threads = True
+class _Server(OneThreadEach, TCPServer):
     allow_reuse_address = True
-    request_queue_size = 256
 
     def __init__(self, address: tuple[str, int], store: Store, connections: int) -> None:
         self.store = store
@@ -83,9 +84,9 @@ class _Server(ThreadingTCPServer):
         super().__init__(address, _Session)
 
 
-def server(host: str, settings: Settings) -> ThreadingTCPServer:
+def server(host: str, settings: Settings) -> TCPServer:
     """The database, listening."""
-    store = Store(settings.database_file)
+    store = Store(f"{settings.folder}/bookings.db")
     return _Server((host, settings.database_port), store, settings.database_connections)
 
 
@@ -94,6 +95,7 @@ class _Connection:
         self._socket = socket.create_connection((host, port), timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._lines = self._socket.makefile("rb")
+        self.made = time.monotonic()
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         self._socket.sendall(json.dumps(question).encode() + b"\n")
@@ -117,11 +119,12 @@ class Pool:
         size: how many connections there may be.
         wait: seconds a caller waits for one to be free.
         timeout: seconds for a connect, and for an answer.
+        age: seconds after which a connection is closed instead of used again.
     """
 
-    def __init__(self, host: str, port: int, *, size: int, wait: float, timeout: float) -> None:
+    def __init__(self, host: str, port: int, *, size: int, wait: float, timeout: float, age: float) -> None:
         self.size = size
-        self._address, self._wait, self._timeout = (host, port), wait, timeout
+        self._address, self._wait, self._timeout, self._age = (host, port), wait, timeout, age
         self._free = threading.Semaphore(size)
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
@@ -156,9 +159,7 @@ class Pool:
             self._free.release()
 
     def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        connection = connection or _Connection(*self._address, self._timeout)
+        connection = self._kept() or _Connection(*self._address, self._timeout)
         try:
             answer = connection.ask(question)
         except BaseException:
@@ -170,3 +171,13 @@ class Pool:
         with self._lock:
             self._idle.append(connection)
         return answer
+
+    def _kept(self) -> _Connection | None:
+        with self._lock:
+            young = time.monotonic() - self._age
+            old = [connection for connection in self._idle if connection.made < young]
+            self._idle = [connection for connection in self._idle if connection.made >= young]
+            found = self._idle.pop() if self._idle else None
+        for connection in old:
+            connection.close()
+        return found

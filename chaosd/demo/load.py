@@ -12,12 +12,33 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from chaosd.demo import world
 from chaosd.demo.web import cause_of
 
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request to send: a GET, or a POST of ``body`` if there is one."""
+
+    url: str
+    body: str = ""
+
+    def send(self, timeout: float) -> int:
+        """Send it over a new connection; the status of the answer, which is read to its end."""
+        url = urlsplit(self.url)
+        connection = HTTPConnection(url.hostname or "", url.port, timeout=timeout)
+        try:
+            path = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
+            connection.request("POST" if self.body else "GET", path, self.body or None)
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        finally:
+            connection.close()
 
 
 @dataclass(frozen=True)
@@ -75,10 +96,10 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 class Load:
-    """Sends requests to ``urls`` in turn, ``rate`` a second, each over a new connection.
+    """Sends ``requests`` in turn, ``rate`` a second, each over a new connection.
 
     Args:
-        urls: plain http.
+        requests: plain http; an address alone is a GET.
         seconds: for how long.
         rate: requests a second; they are sent when due, not when the one before was answered.
         timeout: seconds for the connect, and for each wait for data.
@@ -88,7 +109,7 @@ class Load:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        requests: Sequence[str | Ask],
         *,
         seconds: float,
         rate: float,
@@ -96,7 +117,7 @@ class Load:
         workers: int = 32,
         netns: str = "",
     ) -> None:
-        self._urls = [urlsplit(url) for url in urls]
+        self._requests = [Ask(each) if isinstance(each, str) else each for each in requests]
         self._seconds, self._rate, self._timeout = seconds, rate, timeout
         self._workers, self._netns = workers, netns
         self._numbers = itertools.count()  # next() of it is atomic in CPython
@@ -132,19 +153,13 @@ class Load:
                 next(self._missed)
                 continue
             time.sleep(max(wait, 0))
-            self._shoot(self._urls[number % len(self._urls)])
+            self._shoot(self._requests[number % len(self._requests)])
 
-    def _shoot(self, url: SplitResult) -> None:
+    def _shoot(self, ask: Ask) -> None:
         began = time.monotonic()
-        connection = HTTPConnection(url.hostname or "", url.port, timeout=self._timeout)
         try:
-            connection.request("GET", f"{url.path or '/'}?{url.query}" if url.query else url.path or "/")
-            response = connection.getresponse()
-            response.read()
-            outcome = str(response.status)
+            outcome = str(ask.send(self._timeout))
         except (OSError, HTTPException) as error:
             outcome = cause_of(error)
-        finally:
-            connection.close()
         ended = time.monotonic()
         self._shots.append(Shot(ended - self._began, ended - began, outcome))

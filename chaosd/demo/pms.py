@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from http.server import ThreadingHTTPServer
+from http.server import HTTPServer
 
 from chaosd.demo import web
 from chaosd.demo.settings import Settings
@@ -45,6 +45,6 @@ class Pms:
         return Reply(200, tell(room))
 
 
-def server(host: str, settings: Settings) -> ThreadingHTTPServer:
+def server(host: str, settings: Settings) -> HTTPServer:
     """The API, listening."""
     return web.server(host, settings.pms_port, Pms(settings).routes())

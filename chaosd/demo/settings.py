@@ -20,6 +20,10 @@ class Settings:
     database_port: int = _knob(5432, "port of the database")
     pms_port: int = _knob(8080, "port of the property-management system")
 
+    names_port: int = _knob(53, "port of the name server")
+    names_timeout: float = _knob(0.3, "longest wait for an answer of the name server")
+    names_age: float = _knob(1.0, "how long an address is used without asking again")
+
     retry: bool = _knob(True, "retries with exponential back-off")
     attempts: int = _knob(3, "tries per call, the first one included")
     backoff: float = _knob(0.05, "wait before the first retry; doubles each time")
@@ -41,7 +45,7 @@ class Settings:
     database_timeout: float = _knob(1.0, "longest connect, and longest wait for an answer, of the database")
     pms_timeout: float = _knob(1.0, "longest connect, and longest wait for an answer, of the pms")
 
-    database_file: str = _knob(":memory:", "SQLite file of the database")
+    pool_age: float = _knob(60.0, "oldest connection to the database that is used again")
     database_connections: int = _knob(64, "connections the database accepts at a time")
     pms_latency: float = _knob(0.005, "the pms's own time to answer")
     pms_jitter: float = _knob(0.002, "random part added to it")
@@ -54,6 +58,11 @@ class Settings:
     def client_name(self) -> str:
         """The network namespace load comes from."""
         return f"{self.name}-client"
+
+    @property
+    def folder(self) -> str:
+        """Where the database and the booking service have their files; it goes with the demo."""
+        return f"/var/lib/{self.name}.demo"
 
     def argv(self) -> list[str]:
         """The options that make another process parse these very settings."""

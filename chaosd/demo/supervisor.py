@@ -1,4 +1,4 @@
-"""Starts the three services, starts again what dies, and removes everything in the end."""
+"""Starts the services, starts again what dies, and removes everything in the end."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from chaosd.demo import world
+from chaosd.demo import hostwork, world
 from chaosd.demo.settings import Settings
 from chaosd.demo.world import DemoError
 
-SERVICES = ("database", "pms", "booking")
+SERVICES = ("names", "database", "pms", "booking")
 _STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _READY_WITHIN = 10.0
 
@@ -39,6 +39,8 @@ class Supervisor:
         self._claim = world.Claim(self._settings)
         try:
             world.make_namespaces(self._settings)
+            world.make_folder(self._settings)
+            hostwork.write_files(self._settings.folder)
             for name in SERVICES:
                 self._start(name)
             for name in SERVICES:
@@ -61,6 +63,7 @@ class Supervisor:
             "booking": (world.BOOKING, settings.booking_port),
             "database": (world.DATABASE, settings.database_port),
             "pms": (world.PMS, settings.pms_port),
+            "names": (world.NAMES, settings.names_port),
         }
         addresses = {name: f"{host}:{port}" for name, (host, port) in ports.items()}
         return {
@@ -68,6 +71,7 @@ class Supervisor:
             "supervisor": os.getpid(),
             "netns": settings.name,
             "client_netns": settings.client_name,
+            "folder": settings.folder,
             "pids": {name: child.pid for name, child in self._children.items()},
             "addresses": addresses,
             "urls": {name: f"http://{addresses[name]}" for name in ("booking", "pms")},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -80,12 +82,25 @@ class _Exchange(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
+class OneThreadEach(ThreadingMixIn):
+    """A server with a thread for each connection, which outlives threads that end badly."""
+
     daemon_threads = True
     request_queue_size = 256
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the thread; Thread.start() would wait for ever for one that dies at once."""
+        _thread.start_new_thread(self.process_request_thread, (request, client_address))
 
-def server(host: str, port: int, routes: Routes) -> ThreadingHTTPServer:
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: whoever asked sees it, and under a fault it would be said a thousand times."""
+
+
+class _Server(OneThreadEach, HTTPServer):
+    pass
+
+
+def server(host: str, port: int, routes: Routes) -> HTTPServer:
     """A server that listens; ``serve_forever`` is the caller's to call."""
     return _Server((host, port), type("Exchange", (_Exchange,), {"routes": routes}))
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from chaosd.demo.settings import Settings
 
-BOOKING, DATABASE, PMS, CLIENT = "10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.100"
+BOOKING, DATABASE, PMS, NAMES, CLIENT = "10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.4", "10.66.0.100"
+PMS_NAME = "pms.demo.internal"
 
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -76,6 +77,7 @@ class Claim:
             raise DemoError(f"network namespace {taken[0]} is there already and is not a demo's")
         self.write({"supervisor": os.getpid()})
         remove_namespaces(settings)
+        remove_folder(settings)
 
     def _lock(self) -> int:
         if os.geteuid() != 0:
@@ -100,8 +102,9 @@ class Claim:
         os.ftruncate(self._fd, len(data))
 
     def release(self) -> None:
-        """Remove the namespaces and the file."""
+        """Remove the namespaces and the files."""
         remove_namespaces(self._settings)
+        remove_folder(self._settings)
         self._path.unlink(missing_ok=True)
         os.close(self._fd)
 
@@ -112,7 +115,7 @@ def make_namespaces(settings: Settings) -> None:
     _ip(
         ["-n", settings.name],
         f"link add eth0 type veth peer name eth0 netns {settings.client_name}",
-        *(f"addr add {address}/24 dev eth0" for address in (BOOKING, DATABASE, PMS)),
+        *(f"addr add {address}/24 dev eth0" for address in (BOOKING, DATABASE, PMS, NAMES)),
         "link set lo up",
         "link set eth0 up",
     )
@@ -124,6 +127,16 @@ def remove_namespaces(settings: Settings) -> None:
     there = [name for name in (settings.name, settings.client_name) if netns_path(name).exists()]
     if there:
         _ip([], *(f"netns delete {name}" for name in there))
+
+
+def make_folder(settings: Settings) -> None:
+    """Make the folder for the services' files, readable by root alone."""
+    Path(settings.folder).mkdir(mode=0o700)
+
+
+def remove_folder(settings: Settings) -> None:
+    """Remove the folder with what is in it."""
+    shutil.rmtree(settings.folder, ignore_errors=True)
 
 
 def _ip(options: list[str], *commands: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Planning
@@ -10,7 +13,7 @@ from chaosd.kernel.cgroup import UNIFIED, CgroupRef, members, read
 from chaosd.kernel.cgroup_plan import enclose, in_place
 from chaosd.kernel.edit import MARK, Edit
 from chaosd.kernel.process import family, find, resident
-from chaosd.kernel.systemd import SYSTEMD, set_properties
+from chaosd.kernel.systemd import SYSTEMD, UnitProperty, set_properties
 from chaosd.targets.model import Target
 from chaosd.units import Percent
 
@@ -51,7 +54,12 @@ def memory_used(target: Target, at: Planning) -> int:
 
 
 def limits(
-    target: Target, at: Planning, controller: str, settings: dict[str, str], unit: dict[str, str]
+    target: Target,
+    at: Planning,
+    controller: str,
+    settings: dict[str, str],
+    unit: dict[str, str],
+    loose: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterable[Edit]:
     """The edits that put values into force for a target.
 
@@ -61,10 +69,22 @@ def limits(
         controller: the cgroup controller the values belong to.
         settings: control files and values, in the order of writing.
         unit: the same as systemd properties, for a unit that systemd manages.
+        loose: for some of both, the value from which on the target feels it.
 
     Raises:
         ChaosdError: the target has nothing that takes them.
     """
+    return [_dialled(edit, loose) for edit in _limits(target, at, controller, settings, unit)]
+
+
+def _dialled(edit: Edit, loose: Mapping[str, str]) -> Edit:
+    key = edit.key if isinstance(edit, UnitProperty) else getattr(edit, "file", "")
+    return replace(edit, loose=loose[key]) if key in loose else edit
+
+
+def _limits(
+    target: Target, at: Planning, controller: str, settings: dict[str, str], unit: dict[str, str]
+) -> Iterable[Edit]:
     key, ref = key_of(at, controller), own(target, at, controller)
     if ref is not None and _sticks(ref, settings):
         held = [process for process in map(find, members(ref.path)) if process is not None]

@@ -65,8 +65,14 @@ class NetworkFault(Fault, frozen=True, kw_only=True):
     def rule(self, at: Planning, *, correlation: float = 0.0) -> Rule:
         """The chance that ``percent``, ``of`` and ``budget`` make."""
         flows = self.of == "flows"
-        share = self.percent.fraction
-        return Rule.chance(at.seed, share, correlation=correlation, by_flow=flows, budget=self.budget)
+        return Rule.chance(
+            at.seed,
+            self.percent.fraction,
+            correlation=correlation,
+            by_flow=flows,
+            budget=self.budget,
+            fault=at.index,
+        )
 
 
 def span(port: int | str) -> tuple[int, int]:

@@ -114,6 +114,7 @@ def _relays(detours: dict[Way, str], what: Treatment, at: Planning, mark: int) -
             rate=what.rate,
             limit=_limit(what, way.interface.mtu, 100_000),
             seed=at.seed,
+            fault=at.index,
         )
         yield RelayReturn(name, device, way.ingress, mark, at.run)
 

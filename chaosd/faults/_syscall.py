@@ -86,7 +86,15 @@ class SyscallFault(Fault, frozen=True, kw_only=True):
     def rule(self, at: Planning) -> Rule:
         """How many of them."""
         chance = self.probability.fraction
-        return Rule(at.seed, chance, budget=self.budget, after=self.after, first=self.first, every=self.every)
+        return Rule(
+            at.seed,
+            chance,
+            budget=self.budget,
+            after=self.after,
+            first=self.first,
+            every=self.every,
+            fault=at.index,
+        )
 
     def choose(self) -> Mechanism:
         """The mechanisms for all the calls; see ``rungs``."""

@@ -13,6 +13,7 @@ import msgspec
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.kernel.capability import Capability
 from chaosd.kernel.edit import Edit
+from chaosd.shape import Shape
 from chaosd.targets.model import Target
 
 
@@ -45,8 +46,8 @@ class Planning(msgspec.Struct, frozen=True):
 
     ``run`` is six hexadecimal digits, unique on this host; ``index`` numbers the fault within the
     run (0 to 63); both go into the names of what is made. ``seed`` drives every random choice.
-    ``duration`` is the run's, in seconds. ``operator`` holds the addresses of the connections the
-    operator is logged in by, which are left alone unless a fault asks for them.
+    ``duration`` is how long the fault lasts, in seconds. ``operator`` holds the addresses of the
+    connections the operator is logged in by, which are left alone unless a fault asks for them.
     """
 
     run: str
@@ -87,6 +88,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What a user will see, in words, for the plan (a round trip, a first request)."""
         return []
+
+    @property
+    def shape(self) -> Shape | None:
+        """The course over time that belongs to the fault itself, unless its step says another."""
+        return None
+
+    @property
+    def executes(self) -> str:
+        """A program of the user's that this would compile or run, which not everybody may ask for."""
+        return ""
 
     def choose(self) -> Mechanism:
         """The best mechanism this host has, or the one that was forced.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
@@ -39,13 +41,16 @@ class CpuThrottle(Fault, frozen=True, kw_only=True):
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """One value on v2; quota and period on v1."""
         ref = own(target, at, "cpu")
-        if ref is not None and (had := cpu_share(ref)) <= self.percent.fraction:
+        had = min(cpu_share(ref) if ref is not None else math.inf, len(os.sched_getaffinity(0)))
+        if had <= self.percent.fraction:
             raise ChaosdError(f"{target.spec} is already limited to {had:.0%} of a CPU", hint="ask for less")
         quota, period = str(self._quota), str(round(self.period * 1_000_000))
         v1 = {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota}
         settings = {"cpu.max": f"{quota} {period}"} if at.mechanism == "cgroup-v2" else v1
         unit = {"CPUQuotaPeriodSec": f"{period}us", "CPUQuota": str(self.percent)}
-        return limits(target, at, "cpu", settings, unit)
+        whole = str(round(self.period * 1_000_000 * had))
+        loose = {"cpu.max": f"{whole} {period}", "cpu.cfs_quota_us": whole, "CPUQuota": f"{had * 100:g}%"}
+        return limits(target, at, "cpu", settings, unit, loose)
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """The longest wait of a target that always wants to run."""

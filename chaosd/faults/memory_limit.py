@@ -47,7 +47,8 @@ class MemoryLimit(Fault, frozen=True, kw_only=True):
         if at.mechanism == "cgroup-v1" and not self.hard:
             settings = {"memory.oom_control": "1"} | settings
         unit = "MemoryMax" if self.hard else "MemoryHigh"
-        return limits(target, at, "memory", settings, {unit: str(limit)})
+        used = str(max(memory_used(target, at), limit))
+        return limits(target, at, "memory", settings, {unit: str(limit)}, {file: used, unit: used})
 
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What happens above the limit, and what counts."""

@@ -49,7 +49,9 @@ class NetworkLoss(NetworkFault, frozen=True, kw_only=True):
         rule = self.rule(at, correlation=self.correlation.fraction)
         if self.p:
             losses = (self.good_loss.fraction, self.bad_loss.fraction)
-            rule = Rule(at.seed, self.p.fraction, self.r.fraction, *losses, budget=self.budget)
+            rule = Rule(
+                at.seed, self.p.fraction, self.r.fraction, *losses, budget=self.budget, fault=at.index
+            )
         return gated(self, target, at, "drop", rule, {})
 
     def effect(self, target: Target, at: Planning) -> list[str]:

@@ -47,11 +47,24 @@ class ProbeCustom(Fault, frozen=True, kw_only=True):
         wrong = [f"parameters: {said}" for said in custom_source.wrong_parameters(self.parameters)]
         return wrong + ([] if self.probability else ["probability: 0% hits nothing"])
 
+    @property
+    def executes(self) -> str:
+        """The source."""
+        return self.source
+
     def plan(self, target: Target, at: Planning) -> Iterable[Edit]:
         """One edit, for the source as it is now."""
         found = custom_source.read(self.source)
         chance = self.probability.fraction
-        rule = Rule(at.seed, chance, budget=self.budget, after=self.after, first=self.first, every=self.every)
+        rule = Rule(
+            at.seed,
+            chance,
+            budget=self.budget,
+            after=self.after,
+            first=self.first,
+            every=self.every,
+            fault=at.index,
+        )
         told = tuple(self.parameters.items())
         return [CustomProbe(at.run, at.index, members(target), found.path, found.sha256, told, rule)]
 

@@ -19,10 +19,12 @@ from typing import Protocol
 
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.kernel.libbpf import checked, library, log
+from chaosd.kernel.tracer_rule import FAULTS
 
 _ARRAY, _MMAPABLE = 2, 1 << 10  # BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE
 _TYPE_LSM, _LSM_MAC = 29, 27  # BPF_PROG_TYPE_LSM, BPF_LSM_MAC
 _CONFIG = b".rodata.config"
+_LEASE_SIZE = 8 * (1 + 2 * FAULTS)
 
 
 class Closable(Protocol):
@@ -84,21 +86,32 @@ class Map:
 
 
 class Lease:
-    """The deadline that every program checks, in one page shared with the kernel.
+    """The deadline that every program checks, and how strong each fault is: a page shared with the kernel.
 
-    One for all programs of this process. It starts at zero: nothing strikes before the first
-    ``renew``. Children that inherit it may end it, too.
+    One for all programs of this process (struct lease in probes/include/outcome.h). The deadline starts
+    at zero: nothing strikes before the first ``renew``. Children that inherit it may end it, too.
     """
 
     def __init__(self) -> None:
         options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=_MMAPABLE)
-        made = library().bpf_map_create(_ARRAY, b"chaosd_lease", 4, 8, 1, byref(options))
+        made = library().bpf_map_create(_ARRAY, b"chaosd_lease", 4, _LEASE_SIZE, 1, byref(options))
         self.fd = checked(made, "lease map")
         self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
 
     def renew(self, until: float) -> None:
         """Let the programs strike until a moment of CLOCK_BOOTTIME, in seconds; 0 stops them now."""
         self._page[:8] = struct.pack("=Q", int(until * 1e9))
+
+    def set_share(self, fault: int, share: float) -> None:
+        """Let a share (0 to 1) of what a fault has chosen be hit; a smaller one is part of a larger one."""
+        self._put(1 + fault, 1 - share)
+
+    def set_strength(self, fault: int, strength: float) -> None:
+        """Set how strong a fault is (0 to 1) that has a strength besides its chance, such as a delay."""
+        self._put(1 + FAULTS + fault, 1 - strength)
+
+    def _put(self, place: int, missing: float) -> None:
+        struct.pack_into("=Q", self._page, 8 * place, round(missing * (1 << 32)))
 
     @property
     def until(self) -> float:

@@ -9,8 +9,9 @@ import threading
 from typing import ClassVar
 
 from chaosd.errors import ChaosdError, ForeignStateError, TargetLostError
+from chaosd.kernel import dial
 from chaosd.kernel.cgroup import CgroupRef, members, read, write
-from chaosd.kernel.edit import MARK, Edit, Evidence, Undo
+from chaosd.kernel.edit import MARK, Control, Edit, Evidence, Undo
 
 COUNTERS = {
     "cpu.max": ("cpu.stat", "nr_throttled", "throttled periods"),
@@ -175,12 +176,16 @@ def _reading(entry: os.DirEntry[str]) -> dict[str, str]:
 
 
 class ControlFile(Edit, frozen=True, tag="cgroup.file"):
-    """A value in a control file of a cgroup that stays where it is; ``before`` is what it held."""
+    """A value in a control file of a cgroup that stays where it is; ``before`` is what it held.
+
+    With ``loose``, the value from which on it is felt, it can be tightened little by little.
+    """
 
     cgroup: CgroupRef
     file: str
     before: str
     after: str
+    loose: str = ""
 
     hints: ClassVar = {
         errno.EBUSY: "the kernel cannot reclaim that much: choose a higher limit",
@@ -210,10 +215,24 @@ class ControlFile(Edit, frozen=True, tag="cgroup.file"):
             )
         _base[self.slot] = counted(self.cgroup, self.file)
         try:
-            put(self.cgroup, self.file, self.after, self.slot)
+            put(self.cgroup, self.file, self._wanted(), self.slot)
         except OSError as error:
             said = f"{self.cgroup.path}/{self.file} does not take {self.after}: {error.strerror}"
             raise ChaosdError(said, hint=self.hints.get(error.errno or 0, "")) from error
+
+    def _wanted(self) -> str:
+        return dial.wanted(self.slot, self.loose, self.after)
+
+    @property
+    def control(self) -> Control:
+        """Any strength, where it is known what none would be."""
+        return "dial" if self.loose else ""
+
+    def scale(self, strength: float, share: float) -> None:
+        """Tighten or loosen it; in a file that somebody else has written to, nothing is changed."""
+        dial.strengths[self.slot] = strength
+        if self.present():
+            put(self.cgroup, self.file, self._wanted(), self.slot)
 
     def revert(self) -> Undo:
         """Write the old value back, unless somebody else has written since."""
@@ -222,7 +241,7 @@ class ControlFile(Edit, frozen=True, tag="cgroup.file"):
             now = self._now()
             if now == self._normal(self.before):
                 return Undo.GONE
-            if now != self._normal(self.after):
+            if not self._ours(now):
                 return Undo.FOREIGN
             put(self.cgroup, self.file, self.before, self.slot)
         except FileNotFoundError:
@@ -232,9 +251,13 @@ class ControlFile(Edit, frozen=True, tag="cgroup.file"):
     def present(self) -> bool:
         """Whether the file holds our value."""
         try:
-            return self._now() == self._normal(self.after)
+            return self._ours(self._now())
         except FileNotFoundError:
             return False
+
+    def _ours(self, now: str) -> bool:
+        exact = now == self._normal(self.after)
+        return exact or bool(self.loose and dial.lies_between(now, self.loose, self.after))
 
     def lost(self) -> str:
         """The cgroup is gone, or another value stands there."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from chaosd.errors import ChaosdError, ForeignStateError, TargetLostError
+from chaosd.kernel import dial
 from chaosd.kernel.cgroup import (
     CgroupRef,
     hierarchies,
@@ -20,7 +21,7 @@ from chaosd.kernel.cgroup import (
     write,
 )
 from chaosd.kernel.cgroup_file import configuration, counts, evidence_of, put, settle, value_in
-from chaosd.kernel.edit import Edit, Evidence, Undo
+from chaosd.kernel.edit import Control, Edit, Evidence, Undo
 from chaosd.kernel.process import ProcessRef, family
 
 _PATIENCE = 2.0
@@ -88,11 +89,15 @@ class Subgroup(Edit, frozen=True, tag="cgroup.group"):
 
 
 class Setting(Edit, frozen=True, tag="cgroup.setting"):
-    """A value in a control file of a cgroup of our own; it goes when the cgroup goes."""
+    """A value in a control file of a cgroup of our own; it goes when the cgroup goes.
+
+    ``loose`` is as in ``ControlFile``.
+    """
 
     group: str
     file: str
     value: str
+    loose: str = ""
 
     @property
     def slot(self) -> str:
@@ -106,10 +111,25 @@ class Setting(Edit, frozen=True, tag="cgroup.setting"):
     def apply(self) -> None:
         """Write the value."""
         try:
-            put(CgroupRef.at(self.group), self.file, self.value, self.slot)
+            self._write()
         except OSError as error:
             said = f"{self.group}/{self.file} does not take {self.value}: {error.strerror}"
             raise ChaosdError(said, hint="a cgroup above may have a tighter limit") from error
+
+    def _write(self) -> None:
+        value = dial.wanted(self.slot, self.loose, self.value)
+        put(CgroupRef.at(self.group), self.file, value, self.slot)
+
+    @property
+    def control(self) -> Control:
+        """Any strength, where it is known what none would be."""
+        return "dial" if self.loose else ""
+
+    def scale(self, strength: float, share: float) -> None:
+        """Tighten or loosen it."""
+        dial.strengths[self.slot] = strength
+        if self.present():
+            self._write()
 
     def revert(self) -> Undo:
         """Nothing: nobody is left in the cgroup when its ``Subgroup`` is put back."""
@@ -122,6 +142,8 @@ class Setting(Edit, frozen=True, tag="cgroup.setting"):
             now = read(CgroupRef.at(self.group), self.file)
         except FileNotFoundError:
             return False
+        if self.loose and dial.lies_between(value_in(self.file, now), self.loose, self.value):
+            return True
         return value_in(self.file, now) == value_in(self.file, self.value)
 
     def lost(self) -> str:

@@ -35,8 +35,6 @@ class CustomProbe(Leased, frozen=True, tag="bpf.custom"):
     *thread* ends.
     """
 
-    run: str
-    index: int
     members: Members
     source: str
     sha256: str

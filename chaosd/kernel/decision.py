@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from chaosd.kernel import arguments, match, tracer_rule
+from chaosd.kernel import arguments, bpf, match, tracer_rule
 from chaosd.kernel.edit import MARK, Evidence, Hit
 from chaosd.kernel.match import Rule
 from chaosd.kernel.syscalls import Calls
@@ -47,7 +47,7 @@ def settings(calls: Calls, rule: Rule, error: int, delay: float, jitter: float) 
 
 
 def _rule(rule: Rule) -> dict[str, int]:
-    plain = {name: getattr(rule, name) for name in ("budget", "after", "first", "every")}
+    plain = {name: getattr(rule, name) for name in ("budget", "after", "first", "every", "fault")}
     return {"seed": rule.seed % (1 << 64), "worsen": round(rule.worsen * (1 << 32)), **plain}
 
 
@@ -66,6 +66,13 @@ def _sockets(filters: match.Filters) -> dict[str, object] | None:
         "exclude": numbers(filters.exclude),
         "protocol": match.PROTOCOLS[filters.protocol] if filters.protocol else None,
     }
+
+
+def scale(fault: int, error: int, strength: float, share: float) -> None:
+    """Spare some of the calls that are chosen if they are to fail, else shorten how long they are held."""
+    lease = bpf.lease()
+    lease.set_strength(fault, 1.0 if error else strength)
+    lease.set_share(fault, share * (strength if error else bool(strength)))
 
 
 class Channel:
@@ -91,7 +98,7 @@ class Channel:
     def evidence(self) -> Evidence:
         """Calls matched, hit and spared, and whose."""
         counts, processes = tracer_rule.read(self._counts)
-        skipped = {why: counts[why] for why in ("probability", "turn", "budget", "lease") if counts[why]}
+        skipped = {why: count for why, count in counts.items() if why in tracer_rule.SKIPPED and count}
         return Evidence(counts["matched"], counts["injected"], skipped, "calls", processes)
 
     def hits(self) -> list[Hit]:

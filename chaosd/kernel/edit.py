@@ -11,12 +11,16 @@ from functools import cache, reduce
 from importlib import import_module
 from operator import or_
 from pkgutil import iter_modules
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 MARK = "chaosd"
 """What every name chaosd gives to a kernel object starts with; scrubbing looks for nothing else."""
+
+
+Control = Literal["", "switch", "dial"]
+"""Whether the strength of a change that is in force can be set: not, to nothing or all, to anything."""
 
 
 class Undo(StrEnum):
@@ -107,6 +111,26 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
     def present(self) -> bool:
         """Read back from the kernel whether the change is there."""
         raise NotImplementedError
+
+    @property
+    def control(self) -> Control:
+        """What ``scale`` can do."""
+        return ""
+
+    @property
+    def thins(self) -> bool:
+        """Whether ``scale`` can leave out a share of the events."""
+        return False
+
+    def scale(self, strength: float, share: float) -> None:
+        """Set how strong the change is, at any time from ``prepare`` until ``revert``.
+
+        It stays the same edit, with the same undo.
+
+        Args:
+            strength: 0 (no effect) to 1 (as planned).
+            share: of the events, packets or flows that may be hit at all, 0 to 1.
+        """
 
     def lost(self) -> str:
         """Why this edit no longer does what it was made for; empty while all is well."""

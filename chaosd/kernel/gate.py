@@ -7,7 +7,7 @@ from typing import Literal
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import bpf, match, sockets
-from chaosd.kernel.edit import Evidence
+from chaosd.kernel.edit import Control, Evidence
 from chaosd.kernel.leased import Loaded
 from chaosd.kernel.netns import NetnsRef
 
@@ -37,8 +37,6 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         tagging: slot of the ``sockets.Tagging`` whose sockets alone are meant; empty for all.
     """
 
-    run: str
-    index: int
     netns: NetnsRef
     act: Act
     filters: match.Filters
@@ -76,6 +74,15 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         probe = bpf.Object("gate", config, share=share)
         bpf.live[self.slot] = probe
         self.filters.fill(probe)
+
+    @property
+    def control(self) -> Control:
+        """A queue behind it has a strength of its own; what drops or doubles does so to fewer."""
+        return "switch" if self.act == "queue" else "dial"
+
+    def scale(self, strength: float, share: float) -> None:
+        """Spare some of what is chosen."""
+        super().scale(float(bool(strength)) if self.act == "queue" else strength, share)
 
     def evidence(self) -> Evidence | None:
         """Packets matched, hit and spared; None in a process that did not load it."""

@@ -45,8 +45,6 @@ class Injection(Loaded, frozen=True, tag="bpf.injection"):
         error: the errno.
     """
 
-    run: str
-    index: int
     members: Members
     calls: Calls
     hooks: tuple[Hook, ...]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from chaosd.kernel import bpf, links, match
-from chaosd.kernel.edit import Edit, Evidence, Hit, Undo
+from chaosd.kernel.edit import Control, Edit, Evidence, Hit, Undo
 
 _TOP = 8
 
@@ -23,7 +23,28 @@ class Tally(Protocol):
 
 
 class Leased(Edit, frozen=True):
-    """An edit that strikes only before the deadline of this process."""
+    """An edit that strikes only before the deadline of this process, and as often as its fault is to.
+
+    Args:
+        run, index: as in Planning.
+    """
+
+    run: str
+    index: int
+
+    @property
+    def control(self) -> Control:
+        """Any strength: what is chosen by chance is hit less often."""
+        return "dial"
+
+    @property
+    def thins(self) -> bool:
+        """Always."""
+        return True
+
+    def scale(self, strength: float, share: float) -> None:
+        """Spare some of what is chosen."""
+        bpf.lease().set_share(self.index, share * strength)
 
     def renew(self, until: float) -> None:
         """Move the deadline of everything that this process holds."""

@@ -24,7 +24,7 @@ PROTOCOLS = {
 
 _FAR, _NEAR = 0, 1
 _CERTAIN = 1 << 32
-_COUNTS = ("matched", "injected", "probability", "turn", "budget", "lease", "overlap")
+_COUNTS = ("matched", "injected", "probability", "turn", "budget", "lease", "overlap", "strength")
 
 Ports = tuple[tuple[int, int], ...]
 """Ranges of ports, both ends included."""
@@ -101,6 +101,7 @@ class Rule(msgspec.Struct, frozen=True):
         after, first, every: of the matched events pass over the first ``after``, then take only the
             next ``first`` (0 for all), and of these every ``every``-th, beginning with the first.
             Only where events are numbered one by one: system calls and connections.
+        fault: its place in ``bpf.Lease``, whose strengths thin out what was chosen: as in Planning.index.
     """
 
     seed: int
@@ -113,10 +114,18 @@ class Rule(msgspec.Struct, frozen=True):
     after: int = 0
     first: int = 0
     every: int = 1
+    fault: int = 0
 
     @classmethod
     def chance(
-        cls, seed: int, share: float, *, correlation: float = 0.0, by_flow: bool = False, budget: int = 0
+        cls,
+        seed: int,
+        share: float,
+        *,
+        correlation: float = 0.0,
+        by_flow: bool = False,
+        budget: int = 0,
+        fault: int = 0,
     ) -> Rule:
         """A share (0 to 1) of events; ``correlation`` is that of each decision with the one before.
 
@@ -125,13 +134,15 @@ class Rule(msgspec.Struct, frozen=True):
         """
         worsen = share if by_flow else share * (1 - correlation)
         mend = (1 - share) * (1 - correlation)
-        return cls(seed, worsen, mend, by_flow=by_flow, budget=budget)
+        return cls(seed, worsen, mend, by_flow=by_flow, budget=budget, fault=fault)
 
     def pack(self) -> bytes:
         """As struct rule."""
         chances = (round(c * _CERTAIN) for c in (self.worsen, self.mend, self.good, self.bad))
         turn = (self.after, self.first, self.every)
-        return struct.pack("=9Q2I", self.seed % (1 << 64), self.budget, *chances, *turn, self.by_flow, 0)
+        return struct.pack(
+            "=9Q2I", self.seed % (1 << 64), self.budget, *chances, *turn, self.by_flow, self.fault
+        )
 
 
 def evidence(counts: Map, unit: str) -> Evidence:

@@ -11,11 +11,11 @@ from functools import cache
 from importlib import import_module
 from statistics import NormalDist
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import netlink
-from chaosd.kernel.edit import Edit, Undo
+from chaosd.kernel.edit import Control, Edit, Undo
 from chaosd.kernel.netlink import Rtnl, asking, gone_or_raise, rtnl
 from chaosd.kernel.netns import NetnsRef
 
@@ -45,6 +45,8 @@ def table(shape: Shape) -> tuple[int, ...]:
 
 
 class _Qdisc(Edit, frozen=True):
+    _strengths: ClassVar[dict[str, float]] = {}  # of this process's own, by slot
+
     netns: NetnsRef
     device: str
 
@@ -67,13 +69,32 @@ class _Qdisc(Edit, frozen=True):
         """Put it at the root of our device (``UnsupportedError`` as the kernel says)."""
         mend = NETEM_MEND if self._kind == "netem" else TBF_MEND
         with asking(f"{self._kind} on {self.device}", mend), rtnl(self.netns) as ip:
-            body = _packed(self._head(), self._kind, self._options())
-            _add(ip, self._index(ip), self._kind, body)
+            _register()
+            ip.tc("add", self._kind, self._index(ip), _HANDLE, packed=self._body())
 
     def _index(self, ip: Rtnl) -> int:
         if netlink.kind_of(ip, self.device) != "ifb":
             raise ChaosdError(f"{self.device} is no ifb device of ours")
         return netlink.index_of(ip, self.device)
+
+    @property
+    def control(self) -> Control:
+        """Any strength."""
+        return "dial"
+
+    def scale(self, strength: float, share: float) -> None:
+        """Delay and spoil less, or let more through; at strength 0 the gate in front sends nothing here."""
+        self._strengths[self.slot] = strength or 1.0
+        if self.present():
+            with rtnl(self.netns) as ip:
+                ip.tc("change", self._kind, self._index(ip), _HANDLE, packed=self._body())
+
+    @property
+    def _strength(self) -> float:
+        return self._strengths.get(self.slot, 1.0)
+
+    def _body(self) -> bytes:
+        return _packed(self._head(), self._kind, self._options())
 
     def revert(self) -> Undo:
         """Remove it; a root of another kind or handle is left alone."""
@@ -140,10 +161,12 @@ class Netem(_Qdisc, frozen=True, tag="tc.netem"):
         return struct.pack("=6I", 0, self.limit, 0, 0, 0, 0)
 
     def _options(self) -> list[tuple[str, bytes]]:
-        corrupt, correlation = (min(_CERTAIN, round(x * _CERTAIN)) for x in (self.corrupt, self.correlation))
+        strength = self._strength
+        shares = (self.corrupt * strength, self.correlation)
+        corrupt, correlation = (min(_CERTAIN, round(x * _CERTAIN)) for x in shares)
         options = [
-            ("LATENCY64", struct.pack("=q", round(self.delay * 1e9))),
-            ("JITTER64", struct.pack("=q", round(self.jitter * 1e9))),
+            ("LATENCY64", struct.pack("=q", round(self.delay * strength * 1e9))),
+            ("JITTER64", struct.pack("=q", round(self.jitter * strength * 1e9))),
             ("CORR", struct.pack("=3I", correlation, 0, 0)),
             ("CORRUPT", struct.pack("=2I", corrupt, 0)),
             ("PRNG_SEED", struct.pack("=Q", self.seed % (1 << 64))),
@@ -151,7 +174,7 @@ class Netem(_Qdisc, frozen=True, tag="tc.netem"):
         if self.jitter and self.shape != "uniform":
             options.append(("DELAY_DIST", struct.pack(f"={_POINTS}h", *table(self.shape))))
         if self.rate:
-            bytes_per_second = round(self.rate / 8)
+            bytes_per_second = round(self.rate / strength / 8)
             options.append(("RATE", struct.pack("=IiIi", min(bytes_per_second, _CERTAIN), 0, 0, 0)))
             options.append(("RATE64", struct.pack("=Q", bytes_per_second)))
         return options
@@ -180,7 +203,7 @@ class Tbf(_Qdisc, frozen=True, tag="tc.tbf"):
         return f"tbf on {self.device}: {self.rate:g} bit/s, burst {self.burst} B, queue {self.queue} B"
 
     def _options(self) -> list[tuple[str, bytes]]:
-        speed = self.rate / 8
+        speed = self.rate / self._strength / 8
         # struct tc_ratespec: cell_log, linklayer (1: Ethernet), overhead, cell_align, mpu, rate
         rate = struct.pack("=BBHhHI", 0, 1, 0, 0, 0, min(round(speed), _CERTAIN))
         ticks = min(round(self.burst / speed * 1e9 / 64), _CERTAIN)  # of 64 ns: PSCHED_SHIFT
@@ -212,11 +235,6 @@ def _packed(head: bytes, kind: str, options: list[tuple[str, bytes]]) -> bytes:
     for name, value in options:  # struct nlattr: length, type, value, padded to 4
         body += struct.pack("=HH", 4 + len(value), _NUMBERS[kind][name]) + value + bytes(-len(value) % 4)
     return body
-
-
-def _add(ip: Rtnl, index: int, kind: str, body: bytes) -> None:
-    _register()
-    ip.tc("add", kind, index, _HANDLE, packed=body)
 
 
 @cache

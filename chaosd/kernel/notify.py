@@ -43,8 +43,6 @@ class Notify(Leased, frozen=True, tag="process.notify"):
         delay, jitter: seconds they are held before, more or less.
     """
 
-    run: str
-    index: int
     process: ProcessRef
     calls: Calls
     rule: Rule
@@ -116,6 +114,10 @@ class Notify(Leased, frozen=True, tag="process.notify"):
         if isinstance(held, _Held):
             return held.child.problem()
         return "" if self.present() else "its supervisor is gone"
+
+    def scale(self, strength: float, share: float) -> None:
+        """As ``decision.scale``."""
+        decision.scale(self.index, self.error, strength, share)
 
 
 def _numbers(names: dict[int, str]) -> set[int]:

@@ -18,8 +18,8 @@ from typing import Literal
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import helper, relay_process, tap
-from chaosd.kernel.edit import MARK, Edit, Evidence, Undo
+from chaosd.kernel import bpf, helper, relay_process, tap
+from chaosd.kernel.edit import MARK, Control, Edit, Evidence, Undo
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.relay_child import Child
 from chaosd.units import Duration, Percent, Rate
@@ -74,6 +74,7 @@ class Relay(Edit, frozen=True, tag="relay"):
         rate: bits per second, 0 for no limit.
         limit: frames held at most; more are dropped and counted.
         seed: of every random choice.
+        fault: its place in ``bpf.Lease``, whose strength makes delays shorter and rates higher.
 
     Prepare and apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating
     *thread* ends.
@@ -95,6 +96,7 @@ class Relay(Edit, frozen=True, tag="relay"):
     rate: float = 0.0
     limit: int = 1000
     seed: int = 0
+    fault: int = 0
 
     @property
     def slot(self) -> str:
@@ -155,6 +157,15 @@ class Relay(Edit, frozen=True, tag="relay"):
     def _start(self) -> Child:
         settings = (f"{key}={getattr(self, key)!r}" for key in _SETTINGS)
         return Child(tap.open_in(self.netns), self._facts, (self.distribution, *settings))
+
+    @property
+    def control(self) -> Control:
+        """Any strength."""
+        return "dial"
+
+    def scale(self, strength: float, share: float) -> None:
+        """Delay and spoil less, or let more through; at strength 0 the gate in front sends nothing here."""
+        bpf.lease().set_strength(self.fault, strength or 1.0)
 
     def revert(self) -> Undo:
         """End the process, which takes the device along; frames it holds are dropped, as by netem.

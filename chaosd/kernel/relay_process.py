@@ -36,6 +36,7 @@ _OVERSLEPT = 50e-6  # seconds by which a sleep runs over: taken to begin with, t
 _OVERSLEPT_MOST = 150e-6
 _SIGMAS = 4.0  # iproute2's distribution tables are 16 bit at 8192 to the sigma
 _TINY = 1e-9
+_WEAKENED = 65  # the first of its kind in struct lease, probes/include/outcome.h
 
 _Held = tuple[float, int, bytes]  # when it is due, its number, the frame
 _Queue = tuple[Sequence[_Held], Callable[[_Held], None], Callable[[], _Held]]  # itself, push, pop
@@ -105,9 +106,12 @@ class Relay:
         settings: the numbers among the fields of the edit, by name.
         kind: the distribution of the jitter.
         page: where the counters go.
+        lease: struct lease of probes/include/outcome.h.
     """
 
-    def __init__(self, tap: int, settings: dict[str, float], kind: str, page: mmap) -> None:
+    def __init__(self, tap: int, settings: dict[str, float], kind: str, page: mmap, lease: mmap) -> None:
+        self._lease, self._place = memoryview(lease).cast("Q"), _WEAKENED + int(settings["fault"])
+        self._strength = 1.0
         self._tap, self._page, self._set = tap, page, settings
         self._draw = Random(int(settings["seed"])).random
         self._deviation = distribution(kind)
@@ -151,6 +155,7 @@ class Relay:
         self._early += (2 * over - self._early) / 16
 
     def _receive(self) -> None:
+        self._strength = 1 - self._lease[self._place] / (1 << 32)
         accept = self._schedule if self._simple and self._held else self._enqueue
         received = size = hit = 0
         try:
@@ -174,7 +179,7 @@ class Relay:
         return hit or twice
 
     def _treat(self, frame: bytes, now: float) -> bool:
-        corrupt = bool(self._set["corrupt"]) and self._corrupt() < self._set["corrupt"]
+        corrupt = bool(self._set["corrupt"]) and self._corrupt() < self._set["corrupt"] * self._strength
         if corrupt:
             frame = self._flip(frame)
         if self._held and not self._jumps():
@@ -208,11 +213,12 @@ class Relay:
             self.counts["over_limit"] += 1
             return False
         self._since_reorder += 1
-        due = now + settings["delay"]
+        wait = settings["delay"]
         if settings["jitter"]:
-            due = max(now, due + settings["jitter"] * self._deviation(self._wait()))
+            wait = max(0.0, wait + settings["jitter"] * self._deviation(self._wait()))
+        due = now + wait * self._strength
         if settings["rate"]:
-            due = max(due, self._last_due) + wire_length(frame) * 8 / settings["rate"]
+            due = max(due, self._last_due) + wire_length(frame) * 8 * self._strength / settings["rate"]
             self._last_due = due
         self._number += 1
         self._push((due, self._number, frame))

@@ -35,7 +35,7 @@ def main() -> None:
     # select(2) takes descriptors below 1024 only; the engine may have handed down a higher one.
     low = os.dup(tap)
     os.close(tap)
-    relay = Relay(low, settings, sys.argv[8], mmap(page, LAYOUT.size))
+    relay = Relay(low, settings, sys.argv[8], mmap(page, LAYOUT.size), deadline)
     gc.disable()  # there are no cycles; a collection would only come late
     os.write(1, b"ready\n")
     relay.run(control=0)

@@ -9,6 +9,7 @@ from ctypes import CDLL
 from functools import cache
 
 from chaosd.kernel import bpf, links, tasks
+from chaosd.kernel.edit import Control
 from chaosd.kernel.leased import Loaded
 from chaosd.kernel.process import ProcessRef
 from chaosd.kernel.tasks import Members
@@ -25,8 +26,6 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
         members: who the target is.
     """
 
-    run: str
-    index: int
     members: Members
 
     @property
@@ -37,6 +36,16 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
     def describe(self) -> str:
         """One line: whose sockets."""
         return f"tag the sockets of {self.members.describe()}"
+
+    @property
+    def control(self) -> Control:
+        """None: tags strike nobody."""
+        return ""
+
+    @property
+    def thins(self) -> bool:
+        """No."""
+        return False
 
     def apply(self) -> None:
         """Hook socket creation, then tag the sockets that are there (``UnsupportedError`` if refused)."""

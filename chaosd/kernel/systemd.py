@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from chaosd.errors import ChaosdError, ForeignStateError
+from chaosd.kernel import dial
 from chaosd.kernel.capability import Verdict, capability
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.cgroup_file import configuration, counted, counts, cpus_of, evidence_of
-from chaosd.kernel.edit import Edit, Evidence, Undo
+from chaosd.kernel.edit import Control, Edit, Evidence, Undo
 
 CONTROL = "/run/systemd/system.control"
 """Where ``systemctl set-property --runtime`` keeps its drop-ins (systemd.unit(5))."""
@@ -84,7 +85,8 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
     """A property of a unit; ``dropin`` is the text of its runtime drop-in before, if there was one.
 
     ``before`` is the property's value as ``systemctl show`` gave it, in the form that an
-    assignment takes. ``cgroup`` and ``file`` say where the kernel counts the effect.
+    assignment takes. ``cgroup`` and ``file`` say where the kernel counts the effect. ``loose`` is as in
+    ``ControlFile``.
     """
 
     unit: str
@@ -94,6 +96,7 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
     dropin: str | None = None
     cgroup: CgroupRef | None = None
     file: str = ""
+    loose: str = ""
 
     @property
     def path(self) -> str:
@@ -115,7 +118,24 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
             raise ForeignStateError(f"{self.path} was changed by somebody else", hint="plan again")
         if self.cgroup is not None:
             _base[self.slot] = counted(self.cgroup, self.file)
-        systemctl(*set_arguments(self.unit, [f"{self.key}={self.after}"]))
+        self._set()
+
+    def _set(self) -> None:
+        value = dial.wanted(self.slot, self.loose, self.after)
+        systemctl(*set_arguments(self.unit, [f"{self.key}={value}"]))
+
+    @property
+    def control(self) -> Control:
+        """Any strength, where it is known what none would be."""
+        return "dial" if self.loose else ""
+
+    def scale(self, strength: float, share: float) -> None:
+        """Tighten or loosen it, in steps of 5 %: systemd is asked each time."""
+        strength = round(strength * 20) / 20
+        changed = dial.strengths.get(self.slot, 1.0) != strength
+        dial.strengths[self.slot] = strength
+        if changed and self.present():
+            self._set()
 
     def revert(self) -> Undo:
         """Set the old value, then put the drop-in back and let systemd read its files again."""
@@ -154,6 +174,8 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
 
     def _ours(self, text: str | None) -> bool:
         value = assigned(text or "", self.key)
+        if value is not None and self.loose and dial.lies_between(value, self.loose, self.after):
+            return True
         # a revert that was cut short has set the old value and not yet put the drop-in back
         return value is not None and (same(self.key, value, self.after) or same(self.key, value, self.before))
 

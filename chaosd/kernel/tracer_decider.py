@@ -80,6 +80,7 @@ class Decider:
         pid = pid or self._group(tid)
         self.rule.credit(pid)
         delay: int = self._delay - self._jitter + (2 * self._jitter * (drawn & 0xFFFFFFFF) >> 32)
+        delay = round(delay * self.rule.strength())
         self._tell(tid, pid, call, list(arguments), delay)
         return self._error, delay
 

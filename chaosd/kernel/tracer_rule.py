@@ -11,13 +11,19 @@ import struct
 from mmap import PAGESIZE, mmap
 from time import CLOCK_BOOTTIME, clock_gettime, clock_gettime_ns
 
-COUNTERS = ("matched", "injected", "probability", "turn", "budget", "lease")
+SKIPPED = ("probability", "turn", "budget", "lease", "strength")
+"""Why a matched call got nothing."""
+
+COUNTERS = ("matched", "injected", *SKIPPED)
 """The names of the unsigned 64-bit numbers at the beginning of the shared page, in order."""
 
-MATCHED, INJECTED, BY_PROBABILITY, BY_TURN, BY_BUDGET, BY_LEASE = range(6)
+MATCHED, INJECTED, BY_PROBABILITY, BY_TURN, BY_BUDGET, BY_LEASE, BY_STRENGTH = range(len(COUNTERS))
 
 PROCESSES = (PAGESIZE - 8 * len(COUNTERS)) // 16
 """How many processes the page has room for, as pairs of a pid and its hits behind the counters."""
+
+FAULTS = 64
+"""Of one run, as in probes/include/outcome.h."""
 
 _ALL = (1 << 64) - 1
 _pair = struct.Struct("=QQ")
@@ -35,14 +41,15 @@ class Rule:
     """Decides each call by its number alone.
 
     Args:
-        rule: seed, budget, worsen (0 to 2^32), after, first and every, as in struct rule.
+        rule: seed, budget, worsen (0 to 2^32), after, first, every and fault, as in struct rule.
         page: where the counters go.
-        lease: the page with the deadline.
+        lease: struct lease of probes/include/outcome.h.
     """
 
     def __init__(self, rule: dict[str, int], page: mmap, lease: mmap) -> None:
         self._seed, self._budget, self._worsen = rule["seed"], rule["budget"], rule["worsen"]
         self._after, self._first, self._every = rule["after"], rule["first"], rule["every"]
+        self._spared, self._weakened = 1 + rule["fault"], 1 + FAULTS + rule["fault"]
         self._page = page
         self._counts = memoryview(page).cast("Q")
         self._lease = memoryview(lease).cast("Q")
@@ -52,6 +59,10 @@ class Rule:
     def leased(self) -> bool:
         """Whether the engine has given a sign of life."""
         return clock_gettime_ns(CLOCK_BOOTTIME) < self._lease[0]
+
+    def strength(self) -> float:
+        """How strong the fault is now, from 0 to 1, where it has a strength besides its chance."""
+        return 1 - self._lease[self._weakened] / (1 << 32)
 
     def strikes(self) -> int | None:
         """The draw of a matched call if it gets the fault, otherwise None; counts both."""
@@ -78,6 +89,8 @@ class Rule:
             return BY_TURN
         if drawn >> 32 >= self._worsen:
             return BY_PROBABILITY
+        if mix(drawn) >> 32 < self._lease[self._spared]:
+            return BY_STRENGTH
         self._spent += 1
         return BY_BUDGET if 0 < self._budget < self._spent else INJECTED
 

@@ -49,8 +49,6 @@ class Trace(Leased, frozen=True, tag="process.trace"):
     Apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating *thread* ends.
     """
 
-    run: str
-    index: int
     members: Members
     calls: Calls
     rule: Rule
@@ -130,6 +128,10 @@ class Trace(Leased, frozen=True, tag="process.trace"):
         if isinstance(child, Child):
             return child.problem()
         return "" if self.present() else "its tracer is gone"
+
+    def scale(self, strength: float, share: float) -> None:
+        """As ``decision.scale``."""
+        decision.scale(self.index, self.error, strength, share)
 
     def surroundings(self) -> dict[str, str]:
         """Who traces each process that the target was made of, and whether it is stopped."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -50,8 +51,30 @@ def see(pid: int) -> Seen | None:
     return Seen(pid, name.partition("(")[2], fields[0], int(fields[1]), int(fields[6]), int(fields[19]))
 
 
+_look: list[dict[int, Seen]] | None = None
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within this block ``snapshot`` looks once, so that all who ask decide by the same."""
+    global _look  # noqa: PLW0603 - the block is the whole of its life
+    _look = []
+    try:
+        yield
+    finally:
+        _look = None
+
+
 def snapshot() -> dict[int, Seen]:
     """Every process that is alive, by pid: no zombies, no kernel threads."""
+    if _look is None:
+        return _snapshot()
+    if not _look:
+        _look.append(_snapshot())
+    return _look[0]
+
+
+def _snapshot() -> dict[int, Seen]:
     pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
     found = ((pid, see(pid)) for pid in pids)
     return {pid: seen for pid, seen in found if seen and not seen.dead and not seen.kernel_thread}

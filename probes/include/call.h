@@ -275,7 +275,7 @@ static __always_inline int verdict(const struct call_key *key, const struct call
 	struct spelling *path = NULL;
 	struct endpoint end = {};
 
-	if (!is_about(call, of, &end, &path) || !strikes(&injection.rule, lease_holds(), hash_of(&end)))
+	if (!is_about(call, of, &end, &path) || !strikes(&injection.rule, lease_held(), hash_of(&end)))
 		return 0;
 	report(key, path, &end);
 	return injection.error;

@@ -17,10 +17,8 @@ struct {
 	__type(value, struct chain);
 } chain SEC(".maps");
 
-static __always_inline bool chosen(const volatile struct rule *rule, struct chain *state, __u64 flow)
+static __always_inline bool chosen(const volatile struct rule *rule, struct chain *state, __u64 drawn)
 {
-	__u64 drawn = draw(rule, rule->by_flow ? flow : state->number);
-
 	if (rule->by_flow)
 		return (drawn >> 32) < rule->worsen;
 	state->number += 1;
@@ -32,10 +30,12 @@ static __always_inline bool chosen(const volatile struct rule *rule, struct chai
 }
 
 /* Counts the event, and says whether it gets the fault. */
-static __always_inline bool strikes(const volatile struct rule *rule, bool leased, __u64 flow)
+static __always_inline bool strikes(const volatile struct rule *rule, const volatile struct lease *leased,
+				    __u64 flow)
 {
 	__u32 zero = 0, outcome = INJECTED;
 	struct chain *state = bpf_map_lookup_elem(&chain, &zero);
+	__u64 drawn;
 
 	if (!state)
 		return false;
@@ -45,8 +45,11 @@ static __always_inline bool strikes(const volatile struct rule *rule, bool lease
 		return false;
 	}
 	bpf_spin_lock(&state->lock);
-	if (!chosen(rule, state, flow))
+	drawn = draw(rule, rule->by_flow ? flow : state->number);
+	if (!chosen(rule, state, drawn))
 		outcome = BY_PROBABILITY;
+	else if (is_spared(rule, leased, drawn))
+		outcome = BY_STRENGTH;
 	else if (rule->budget && state->spent >= rule->budget)
 		outcome = BY_BUDGET;
 	else

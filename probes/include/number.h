@@ -12,7 +12,8 @@ struct {
 } progress SEC(".maps");
 
 /* Counts the event, and says whether it gets the fault. */
-static __always_inline bool strikes(const volatile struct rule *rule, bool leased, __u64 flow)
+static __always_inline bool strikes(const volatile struct rule *rule, const volatile struct lease *leased,
+				    __u64 flow)
 {
 	__u32 zero = 0, outcome = BY_LEASE;
 	struct progress *at = bpf_map_lookup_elem(&progress, &zero);
@@ -21,7 +22,7 @@ static __always_inline bool strikes(const volatile struct rule *rule, bool lease
 		return false;
 	count(MATCHED);
 	if (leased)
-		outcome = outcome_of(rule, at, flow);
+		outcome = outcome_of(rule, at, flow, leased);
 	count(outcome);
 	return outcome == INJECTED;
 }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include "mix.h"
 
-enum { MATCHED, INJECTED, BY_PROBABILITY, BY_TURN, BY_BUDGET, BY_LEASE, BY_OVERLAP, COUNTS };
+enum { MATCHED, INJECTED, BY_PROBABILITY, BY_TURN, BY_BUDGET, BY_LEASE, BY_OVERLAP, BY_STRENGTH, COUNTS };
 
 /* Chances are 0 to 2^32. A plain percentage p is the chain with worsen = p, mend = 1 - p. */
 struct rule {
@@ -20,7 +20,16 @@ struct rule {
 	__u64 first; /* then take so many (0: all), */
 	__u64 every; /* and of these every n-th */
 	__u32 by_flow; /* decide once for each flow, by worsen alone */
-	__u32 pad;
+	__u32 fault; /* its place in struct lease */
+};
+
+#define FAULTS 64 /* of one run */
+
+/* One page that the engine writes and every program reads, and the processes that decide as they do. */
+struct lease {
+	__u64 deadline; /* CLOCK_BOOTTIME, nanoseconds */
+	__u64 spared[FAULTS]; /* the share of what a fault has chosen that gets nothing yet, of 2^32 */
+	__u64 weakened[FAULTS]; /* how much of its strength is missing where it has one, of 2^32 */
 };
 
 struct progress {
@@ -41,14 +50,24 @@ static __always_inline bool has_turn(const volatile struct rule *rule, __u64 num
 	return rule->every < 2 || (number - rule->after) % rule->every == 0;
 }
 
-static __always_inline __u32 outcome_of(const volatile struct rule *rule, struct progress *at, __u64 flow)
+/* Whether what was chosen by this draw is left out for now: as the share shrinks, ever fewer of the same. */
+static __always_inline bool is_spared(const volatile struct rule *rule, const volatile struct lease *lease,
+				      __u64 drawn)
 {
-	__u64 number = __sync_fetch_and_add(&at->number, 1);
+	return lease && mix(drawn) >> 32 < lease->spared[rule->fault % FAULTS];
+}
+
+static __always_inline __u32 outcome_of(const volatile struct rule *rule, struct progress *at, __u64 flow,
+					const volatile struct lease *lease)
+{
+	__u64 number = __sync_fetch_and_add(&at->number, 1), drawn = draw(rule, rule->by_flow ? flow : number);
 
 	if (!has_turn(rule, number))
 		return BY_TURN;
-	if (draw(rule, rule->by_flow ? flow : number) >> 32 >= rule->worsen)
+	if (drawn >> 32 >= rule->worsen)
 		return BY_PROBABILITY;
+	if (is_spared(rule, lease, drawn))
+		return BY_STRENGTH;
 	if (rule->budget && __sync_fetch_and_add(&at->spent, 1) >= rule->budget)
 		return BY_BUDGET;
 	return INJECTED;

@@ -6,7 +6,7 @@
 #include "custom.h"
 #include "roles.h"
 
-BPF_TABLE_PINNED("array", u32, u64, chaosd_lease, 1, "/sys/fs/bpf/lease");
+BPF_TABLE_PINNED("array", u32, struct lease, chaosd_lease, 1, "/sys/fs/bpf/lease");
 BPF_TABLE_PINNED("array", u32, struct custom, chaosd_custom, 1, "/sys/fs/bpf/custom");
 BPF_TABLE_PINNED("array", u32, struct progress, chaosd_progress, 1, "/sys/fs/bpf/progress");
 BPF_TABLE_PINNED("percpu_array", u32, u64, chaosd_counts, COUNTS, "/sys/fs/bpf/counts");
@@ -66,17 +66,17 @@ static __always_inline void chaosd_tell(void)
 static __always_inline bool chaosd_asks(bool counts)
 {
 	u32 zero = 0, outcome = BY_LEASE;
-	u64 *deadline = chaosd_lease.lookup(&zero);
+	const volatile struct lease *lease = chaosd_lease.lookup(&zero);
 	struct custom *custom = chaosd_custom.lookup(&zero);
 	struct progress *progress = chaosd_progress.lookup(&zero);
 
-	if (!deadline || !custom || !progress || !chaosd_is_target(custom))
+	if (!lease || !custom || !progress || !chaosd_is_target(custom))
 		return false;
 	if (!counts)
 		return true;
 	chaosd_count(MATCHED);
-	if (bpf_ktime_get_boot_ns() < *(volatile u64 *)deadline)
-		outcome = outcome_of(&custom->rule, progress, 0);
+	if (bpf_ktime_get_boot_ns() < lease->deadline)
+		outcome = outcome_of(&custom->rule, progress, 0, lease);
 	chaosd_count(outcome);
 	if (outcome != INJECTED)
 		return false;

@@ -70,13 +70,33 @@ def bpf() -> dict[str, str]:
     return found
 
 
-def cgroups() -> dict[str, str]:
-    """Every cgroup directory of every hierarchy."""
+def cgroups(pids: Iterable[int]) -> dict[str, str]:
+    """In every hierarchy the cgroups of our name, and those right below the ones of these processes.
+
+    Others come and go by themselves: sessions, services, containers.
+    """
     found = {}
+    for mount, folders in _cgroups_of(pids).items():
+        marked = [folder for folder, _, _ in os.walk(mount) if Path(folder).name.startswith("chaosd")]
+        below = [entry.path for folder in folders for entry in os.scandir(folder) if entry.is_dir()]
+        found[f"cgroups {mount}"] = "\n".join(sorted({*marked, *below}))
+    return found
+
+
+def _cgroups_of(pids: Iterable[int]) -> dict[str, set[str]]:
+    """The folders of some processes by the mount of their hierarchy."""
+    found: dict[str, set[str]] = {}
     for line in Path("/proc/self/mounts").read_text("utf-8").splitlines():
         mount, kind = line.split()[1:3]
         if kind in ("cgroup", "cgroup2"):
-            found[f"cgroups {mount}"] = "\n".join(sorted(folder for folder, _, _ in os.walk(mount)))
+            found[mount] = set()
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/cgroup").read_text("utf-8").splitlines():
+            controllers, path = line.split(":")[1:]
+            names = controllers.removeprefix("name=").split(",") if controllers else ["unified", "cgroup"]
+            for mount in found:
+                if mount.rpartition("/")[2] in names:
+                    found[mount].add(f"{mount}{path}".rstrip("/"))
     return found
 
 
@@ -86,14 +106,9 @@ def process(pid: int) -> dict[str, str]:
     places = Path(f"/proc/{pid}/cgroup").read_text("utf-8")
     found = {f"{pid} stopped": str(stat[0] in "Tt"), f"{pid} cgroups": places}
     found[f"{pid} affinity"] = str(os.sched_getaffinity(pid))
-    lines = Path("/proc/self/mounts").read_text("utf-8").splitlines()
-    mounts = [line.split()[1] for line in lines if "cgroup" in line]
-    for line in places.splitlines():
-        controllers, path = line.split(":")[1:]
-        names = controllers.removeprefix("name=").split(",") if controllers else ["unified", "cgroup"]
-        for mount in mounts:
-            if mount.rpartition("/")[2] in names:
-                found |= _settings(f"{mount}{path}")
+    for folders in _cgroups_of([pid]).values():
+        for folder in folders:
+            found |= _settings(folder)
     return found
 
 
@@ -132,7 +147,8 @@ def helpers() -> dict[str, str]:
 
 def host(namespaces: Iterable[NetnsRef], pids: Iterable[int]) -> dict[str, str]:
     """Everything above, by name."""
-    found = bpf() | cgroups() | helpers()
+    pids = list(pids)
+    found = bpf() | cgroups(pids) | helpers()
     for i, ns in enumerate(namespaces):
         found |= {f"netns {i} {key}": text for key, text in network(ns).items()}
     for pid in pids:

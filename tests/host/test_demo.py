@@ -15,7 +15,8 @@ import pytest
 
 from chaosd import demo
 from chaosd.demo import Demo, DemoError, Settings
-from chaosd.demo.world import netns_path, state_path
+from chaosd.demo.names import Resolver
+from chaosd.demo.world import PMS, PMS_NAME, inside, netns_path, state_path
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make network namespaces")
 
@@ -33,7 +34,9 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
 
 
 def gone(name: str) -> bool:
-    return not any(p.exists() for p in (netns_path(name), netns_path(f"{name}-client"), state_path(name)))
+    folder = Path(Settings(name=name).folder)
+    places = (netns_path(name), netns_path(f"{name}-client"), state_path(name), folder)
+    return not any(place.exists() for place in places)
 
 
 def alive(pid: int) -> bool:
@@ -66,6 +69,33 @@ def test_a_booking_goes_through_pms_and_database(shared: Demo) -> None:
     assert shared.get("/quote?room=double") == (200, {"room": "double", "price": 120.0, "source": "live"})
     assert shared.get("/health") == (200, {"status": "ok"})
     assert shared.get("/ready")[0] == 200
+
+
+def test_the_pms_is_found_by_name_and_by_the_last_answer_if_there_is_none(shared: Demo) -> None:
+    server = shared.addresses["names"].rpartition(":")
+    with inside(shared.netns):
+        names = Resolver((server[0], int(server[2])), timeout=0.2, age=0)
+        assert names.address(PMS_NAME) == PMS
+        with pytest.raises(OSError, match="says no"):
+            names.address("nowhere.demo.internal")
+        os.kill(shared.pids["names"], signal.SIGSTOP)
+        try:
+            assert names.address(PMS_NAME) == PMS
+            with pytest.raises(OSError, match="no name server answers"):
+                names.address("nowhere.demo.internal")
+        finally:
+            os.kill(shared.pids["names"], signal.SIGCONT)
+
+
+def test_receipts_and_reports_use_the_host(shared: Demo) -> None:
+    status, receipt = shared.get("/receipt")
+    assert (status, receipt["source"]) == (200, "live")
+    assert receipt["checksum"].isdigit()
+    assert Path(shared.folder, "bookings.db").stat().st_size > 0
+    began = time.monotonic()
+    assert shared.get("/report?ms=200") == (200, {"computed_ms": 200, "read_bytes": 32 << 20})
+    assert time.monotonic() - began > 0.2
+    assert shared.get("/report?ms=many")[0] == 400
 
 
 def test_bad_requests_are_the_callers_fault(shared: Demo) -> None:

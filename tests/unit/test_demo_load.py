@@ -13,7 +13,7 @@ from chaosd.demo.settings import Settings, add_arguments, from_arguments
 
 
 def test_settings_survive_a_command_line() -> None:
-    settings = Settings(name="d", retry=False, cache=False, pms_latency=0.25, pool=3, database_file="/x y")
+    settings = Settings(name="d", retry=False, cache=False, pms_latency=0.25, pool=3, pool_age=2.5)
     parser = ArgumentParser()
     add_arguments(parser)
     assert from_arguments(parser.parse_args(settings.argv())) == settings

@@ -170,7 +170,7 @@ def test_yaml_examples_are_valid(page: Path) -> None:
         data = yaml.safe_load(block)
         if "faults" not in data or "network.ttl" in block:
             continue
-        whole = block if "name" in data else f"name: example\nduration: 10s\n{block}"
+        whole = block if "name" in data else f"name: example\nduration: 60s\n{block}"
         assert parse(whole, page.name, {}).faults
 
 

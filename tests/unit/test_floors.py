@@ -7,16 +7,20 @@ ROOT = Path(__file__).parents[2] / "chaosd"
 FLOORS = (
     {"errors", "places"},
     {"units", "document", "verdict"},
+    {"shape", "interrupt"},
     {"kernel"},
     {"journal", "targets"},
     {"restore"},
     {"watchdog", "faults"},
     {"checks", "safety"},
+    {"step", "canary"},
     {"scenario"},
     {"plan"},
+    {"timeline"},
     {"engine"},
-    {"report", "metrics", "orchestrate"},
-    {"daemon"},
+    {"report"},
+    {"metrics", "orchestrate"},
+    {"daemon", "client"},
     {"cli"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -52,6 +56,6 @@ def test_every_import_goes_down() -> None:
 def test_the_core_names_no_fault() -> None:
     names = {path.stem for path in (ROOT / "faults").glob("[a-z]*_*.py")}
     assert names
-    for core in ("engine", "plan", "journal", "restore", "watchdog"):
+    for core in ("engine", "timeline", "plan", "journal", "restore", "watchdog"):
         text = (ROOT / f"{core}.py").read_text("utf-8")
         assert not [name for name in names if name in text or name.replace("_", ".", 1) in text]

@@ -3,11 +3,11 @@
 from chaosd.journal import Record
 from chaosd.report.fold import fold
 
-COUNTED = [{"fault": "network.loss", "matched": 9, "injected": 4}]
+COUNTED = [{"fault": "network.loss", "target": "pid:7", "matched": 9, "injected": 4}]
 
 
 def _sample(evidence: list[Record]) -> Record:
-    return {"type": "sample", "checks": {}, "evidence": evidence}
+    return {"type": "sample", "t": 7.5, "checks": {}, "evidence": evidence}
 
 
 def test_what_was_counted_outlives_the_fault() -> None:

@@ -24,6 +24,16 @@ abort_when:
 """
 
 
+PROMISED = {
+    "network": "network-latency network-timeout connection-failure latency-spike network-intermittent",
+    "service": "random-failure circuit-breaker-trip cascading-failure slow-response service-unavailable",
+    "database": "database-connection-failure database-slow-query database-query-timeout"
+    " database-pool-exhaustion database-deadlock",
+    "pms": "pms-api-failure pms-slow-response pms-timeout pms-unavailable pms-intermittent",
+    "resource": "memory-pressure cpu-throttling disk-io-slowdown resource-exhaustion",
+}
+
+
 def _refusal(text: str, **overrides: object) -> str:
     with pytest.raises(ChaosdError) as caught:
         parse(text, "f.yaml", overrides)
@@ -56,6 +66,14 @@ def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
         (("${percent}", "${prcent}"), "there is no parameter 'prcent' (did you mean percent?)"),
         (("duration: 10s", "blast_radius: galaxy\nduration: 10s"), "f.yaml:2: blast_radius: Invalid enum value"),
         (("  - cpu.throttle", "  - {}\n  - cpu.throttle"), "f.yaml:8: faults.0: must be one fault with its fields"),
+        (("{percent: \"", "{start: 10s, percent: \""), "f.yaml:8: faults.0: lasts until 10s, and the run until 10s"),
+        (("{percent: \"", "{start: 8s, lasts: 3s, percent: \""), "faults.0: lasts until 11s, and the run until 10s"),
+        (("{percent: \"", "{shape: rmp, percent: \""), "faults.0.cpu.throttle.shape: unknown shape 'rmp' (did you mean ramp?)"),
+        (("{percent: \"", "{shape: {pulse: {on: 1s}}, percent: \""), "faults.0.cpu.throttle.shape.pulse: off is missing"),
+        (("{percent: \"", "{shape: {pulse: {on: 1s, off: 1ms}}, percent: \""), "1ms is shorter than 200ms"),
+        (("duration: 10s", "canary: {steps: [10%, 5%]}\nduration: 10s"), "f.yaml:2: canary.steps: must grow from over 0%"),
+        (("duration: 10s", "canary: {shrink_when: [eror > 1]}\nduration: 10s"), "canary.shrink_when.0: unknown metric 'eror'"),
+        (("duration: 10s", "canary: {evry: 2s}\nduration: 10s"), "canary.evry: unknown key (did you mean every?)"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_one_line_with_file_line_and_what_is_right(
@@ -94,6 +112,17 @@ def test_the_library_is_valid_and_says_what_a_healthy_system_does(name: str) -> 
     assert "healthy" in found.description
     assert found.steady_state
     assert found.faults
+    text = library()[name].read_text("utf-8")
+    assert "abort_when:" in text
+    assert not [key for key in found.parameters if f"${{{key}}}" not in text]
+    assert {"url", "from", "within"} <= found.parameters.keys()
+
+
+def test_the_library_has_what_was_promised() -> None:
+    found = library()
+    assert not [name for names in PROMISED.values() for name in names.split() if name not in found]
+    others = found.keys() - {name for names in PROMISED.values() for name in names.split()}
+    assert len(others) >= 15
 
 
 def test_inject_needs_the_fault_to_be_right() -> None:

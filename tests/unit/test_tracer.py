@@ -29,7 +29,7 @@ def _decided(leased: bool, calls: int, **rule: int) -> tuple[list[bool], dict[st
     lease, page = mmap.mmap(-1, mmap.PAGESIZE), mmap.mmap(-1, mmap.PAGESIZE)
     deadline = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 60 * 10**9
     lease[:8] = struct.pack("=Q", deadline if leased else 0)
-    plain = {"seed": 5, "budget": 0, "worsen": 1 << 32, "after": 0, "first": 0, "every": 1} | rule
+    plain = {"seed": 5, "budget": 0, "worsen": 1 << 32, "after": 0, "first": 0, "every": 1, "fault": 3} | rule
     decides = Rule(plain, page, lease)
     said = [decides.strikes() is not None for _ in range(calls)]
     for _ in filter(None, said):
@@ -55,6 +55,22 @@ def test_every_matched_call_is_counted_once_more_by_its_reason(
     assert counts.pop("matched") == 100
     assert {why: n for why, n in counts.items() if n} == skipped
     assert processes == ({77: hit} if hit else {})
+
+
+def _spared(share: float) -> list[bool]:
+    lease, page = mmap.mmap(-1, mmap.PAGESIZE), mmap.mmap(-1, mmap.PAGESIZE)
+    struct.pack_into("=Q", lease, 0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 10**12)
+    struct.pack_into("=Q", lease, 8 * (1 + 3), round((1 - share) * (1 << 32)))
+    rule = {"seed": 5, "budget": 0, "worsen": 1 << 31, "after": 0, "first": 0, "every": 1, "fault": 3}
+    decides = Rule(rule, page, lease)
+    return [decides.strikes() is not None for _ in range(4000)]
+
+
+def test_a_smaller_share_hits_fewer_of_the_same_calls() -> None:
+    whole, half, none = _spared(1), _spared(0.5), _spared(0)
+    assert not any(none)
+    assert all(hit for hit, thinned in zip(whole, half, strict=True) if thinned)
+    assert 0.45 < sum(half) / sum(whole) < 0.55
 
 
 def test_without_a_lease_nothing_is_hit_nor_numbered() -> None:

@@ -38,6 +38,7 @@ REQUIRE_OF = {"6.1": ",bcc", "override": ",kprobe-override,error-injection"}
 NOT_OF_THE_KERNEL = (
     "checks_live",
     "demo",
+    "report",
     "container_targets",
     "systemd_units",
     "targets_protect",
@@ -50,6 +51,8 @@ NOT_EMULATED = (
     "test_syscall_scenarios",
     "test_tracing",
     "test_exec",
+    "test_scenarios_effect",
+    "test_resilience",
     "test_restart_starts_a_container_that_is_down",
 )
 """Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants

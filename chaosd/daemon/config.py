@@ -1,0 +1,61 @@
+"""What the daemon may do for whom: ``/etc/chaosd/daemon.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from chaosd import document
+from chaosd.document import Problems
+from chaosd.errors import ChaosdError
+
+PATH = Path("/etc/chaosd/daemon.yaml")
+"""Where it is unless ``chaosd daemon --config`` says otherwise."""
+
+
+class Tcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The API on a TCP port, for clients with a certificate of one authority alone; they may act."""
+
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 7878
+    certificate: Annotated[str, Meta(description="PEM file of the daemon's own")]
+    key: Annotated[str, Meta(description="PEM file of its key")]
+    authority: Annotated[str, Meta(description="PEM file that client certificates are checked against")]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's configuration; every field has a default that is safe."""
+
+    socket: Annotated[str, Meta(description="the API's Unix socket")] = "/run/chaosd/api.sock"
+    group: Annotated[str, Meta(description="whose members may act, besides root")] = "chaosd"
+    readers: Annotated[Literal["nobody", "everybody"], Meta(description="who else may look")] = "nobody"
+    allow: Annotated[
+        list[str],
+        Meta(description="programs that scenarios may have run: commands of checks, sources of probes"),
+    ] = []
+    tcp: Annotated[Tcp | None, Meta(description="also listen there, with mutual TLS")] = None
+
+
+def read(path: Path) -> Config:
+    """The configuration in a file, or the defaults where there is none.
+
+    Raises:
+        ChaosdError: everything that is wrong in it, one line each, with file and line.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ChaosdError(f"{path}: cannot be read: {error}") from None
+    data, lines = document.load(text, str(path))
+    problems = Problems(str(path), lines)
+    tcp: Any = data.pop("tcp", None) if isinstance(data, dict) else None
+    config = document.build(Config, data or {}, (), problems)
+    at = document.build(Tcp, tcp, ("tcp",), problems) if tcp is not None else None
+    problems.raise_any()
+    assert config is not None
+    return msgspec.structs.replace(config, tcp=at)
