@@ -44,6 +44,7 @@ def tries(count):
     return said
 """
 YIELDS = "syscall.error mechanism=notify syscalls=[sched_yield] errno=EXFULL"
+DURATION = "15s" if "CHAOSD_GUEST" in os.environ else "500ms"  # emulated, a Python takes seconds to start
 HELD = "syscall.delay mechanism=notify syscalls=[sched_yield] delay=60s budget=1"
 
 
@@ -57,14 +58,15 @@ class Exec:
             "CHAOSD_STATE_DIR": str(folder / "state"),
             "PYTHONPATH": str(ROOT),
         }
-        self.runs: set[str] = set()
+        self.started: list[subprocess.Popen[str]] = []
 
     def start(self, faults: list[str], argv: list[str], *options: str, **more: Any) -> subprocess.Popen[str]:
         given = [word for fault in faults for word in ("--fault", fault)]
         under = more.pop("under", ())
         words = [*under, sys.executable, "-m", "chaosd", "exec", *given, *options, "--", *argv]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-        return subprocess.Popen(words, env=self.env, text=True, cwd=self.folder, **pipes)
+        self.started.append(subprocess.Popen(words, env=self.env, text=True, cwd=self.folder, **pipes))
+        return self.started[-1]
 
     def run(self, faults: list[str], argv: list[str], *options: str) -> tuple[int, str, str]:
         process = self.start(faults, argv, *options)
@@ -93,6 +95,9 @@ class Exec:
 def shell(tmp_path: Path) -> Iterator[Exec]:
     made = Exec(tmp_path)
     yield made
+    for process in made.started:  # where a test has failed, its command still waits for input
+        if process.stdin is not None:
+            process.stdin.close()
     until(lambda: not made.ours(), f"left: {[_name(pid) for pid in made.ours()]}")
     assert not list((tmp_path / "run").glob("*.jsonl"))
 
@@ -460,9 +465,9 @@ def test_with_supervisor_and_keeper_dead_the_chosen_calls_alone_get_enosys(shell
 
 
 def test_the_command_goes_on_when_the_duration_is_over(shell: Exec) -> None:
-    alive = Alive(shell, YIELDS, "--duration", "500ms")
+    alive = Alive(shell, YIELDS, "--duration", DURATION)
     assert alive.first == [_exfull()] * 5
-    until(lambda: alive.tries() == ["0"] * 5, "the fault outlived its duration")
+    until(lambda: alive.tries() == ["0"] * 5, "the fault outlived its duration", 30)
     assert alive.engine.poll() is None
     until(lambda: shell.journal() is None, "the journal is left")
     assert len(shell.ours("chaosd-passes")) == len(shell.ours("chaosd-keeper")) == 1
@@ -640,7 +645,7 @@ def test_a_fault_of_the_network_on_curl(shell: Exec, server: int) -> None:
     assert status == 0, errors
     assert float(out) >= 0.29, "a new connection's first answer: two round trips"
     view = json.loads(errors)
-    assert view["evidence"][0]["injected"] > 3
+    assert view["evidence"][0]["injected"] >= 3
     assert (view["verdict"], view["restored"]["differs"]) == ("passed", [])
 
 
