@@ -14,9 +14,12 @@ from pathlib import Path
 
 import uvicorn
 
-from chaosd.daemon import access, api
+from chaosd.daemon import access, api, series  # noqa: F401 - series holds deeds
+from chaosd.daemon.calendar import Calendar
 from chaosd.daemon.config import Config
 from chaosd.daemon.deeds import DEEDS
+from chaosd.daemon.endpoint import Daemon
+from chaosd.daemon.primate import Primate
 from chaosd.daemon.runs import Runs
 from chaosd.daemon.zygote import Zygote
 from chaosd.errors import ChaosdError
@@ -49,7 +52,9 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
 
 async def _serve(config: Config, zygote: Zygote, end: socket.socket) -> None:
     runs = Runs(zygote)
-    app = api.application(config, runs)
+    calendar = Calendar(runs)
+    monkey = Primate(Path(config.monkey), runs) if config.monkey else None
+    app = api.application(Daemon(config, runs, calendar, monkey))
     servers = [_server(app)]
     tasks = [asyncio.create_task(servers[0].serve(sockets=[end]))]
     if config.tcp is not None:
@@ -59,12 +64,14 @@ async def _serve(config: Config, zygote: Zygote, end: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     notify("READY=1")
-    beat = asyncio.create_task(_beat())
+    alongside = [asyncio.create_task(each) for each in (_beat(), calendar.run())]
+    alongside += [asyncio.create_task(monkey.run())] if monkey else []
     with suppress(asyncio.CancelledError):
         await asyncio.wait([asyncio.create_task(over.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
     notify("STOPPING=1")
-    await runs.stop_all()
-    beat.cancel()
+    for each in alongside:
+        each.cancel()
+    await runs.close()
     for server in servers:
         server.should_exit = True
     await asyncio.gather(*tasks)
@@ -96,6 +103,7 @@ def _server(app: object, config: Config | None = None) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who a client is, nobody but the kernel and TLS may say
             timeout_graceful_shutdown=5,
             **security,  # type: ignore[arg-type]
         )
