@@ -80,7 +80,7 @@ def _show_told(runs: list[dict[str, Any]], follow: bool) -> None:
         if follow and run["alive"]:
             render.follow_told(client.events(run["run"]))
         else:
-            render.status(msgspec.convert(run, View), alive=run["alive"])
+            render.status(msgspec.convert(run, View, str_keys=True), alive=run["alive"])
 
 
 def _show_calendar(told: dict[str, Any]) -> None:

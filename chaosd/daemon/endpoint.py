@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,10 @@ LARGEST = 1 << 20
 """Bytes that a request may have."""
 
 LINES, FRAMES = "application/x-ndjson", "text/event-stream"
+
+_ID = "5e6ca6"
+PATTERNS = {"run": "^[0-9a-f]{6}$", "suite": "^[0-9a-f]{6}$"}
+"""What is asked of values in a path, by the name of the parameter."""
 
 _RANK: dict[Role, int] = {"": 0, "read": 1, "act": 2}
 
@@ -97,6 +102,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             daemon = request.app.state.daemon
             _permit(request, self.may, daemon.config)
             query, body = self._query(request), await self._body(request)
+            _check_path(request.path_params)
             accepts = request.headers.get("accept", "")
             answer = await self.handler(Call(daemon, request.path_params, query, body, accepts))
         except ChaosdError as error:
@@ -155,6 +161,12 @@ def _permit(request: Request, wanted: Role, config: Config) -> None:
     if _RANK[role_of(peer, config)] < _RANK[wanted]:
         who = peer.name if peer else "this client"
         raise DeniedError(403, f"{who} may not {wanted}", f"root and members of the group {config.group} may")
+
+
+def _check_path(values: dict[str, str]) -> None:
+    for name, pattern in PATTERNS.items():
+        if name in values and not re.fullmatch(pattern, values[name]):
+            raise DeniedError(404, f"{values[name]!r} is not the id of a {name}", f"such as {_ID}")
 
 
 async def _read(request: Request) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from chaosd import __version__
-from chaosd.daemon.endpoint import ENDPOINTS, Endpoint, Problem
+from chaosd.daemon.endpoint import ENDPOINTS, PATTERNS, Endpoint, Problem
 
 _REFUSALS = {
     "400": "the request cannot be read",
@@ -23,10 +23,6 @@ _REFUSALS = {
     "501": "this host cannot do it",
     "503": "the daemon cannot start anything; restart it",
     "504": "it took too long",
-}
-_PLACES = {
-    "run": {"type": "string", "pattern": "^[0-9a-f]{6}$"},
-    "suite": {"type": "string", "pattern": "^[0-9a-f]{6}$"},
 }
 
 
@@ -82,7 +78,12 @@ def _operation(each: Endpoint, known: dict[str, Any]) -> dict[str, Any]:
 
 def _in_path(each: Endpoint) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": _PLACES.get(name, {"type": "string"})}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"} | ({"pattern": PATTERNS[name]} if name in PATTERNS else {}),
+        }
         for name in re.findall(r"\{(\w+)\}", each.path)
     ]
 

@@ -127,10 +127,13 @@ class Runs:
         """
         async with self._starting:
             if self._at_work:
-                holder = ", ".join([*self.live, *self._at_work.values()])
+                runs = [f"{name} ({run.view.scenario})" for name, run in self.live.items()]
+                holder = ", ".join(runs or self._at_work.values())
                 raise BusyError(f"another run holds this host: {holder}", hint="chaosd status, chaosd stop")
             child = await self._begin(deed, called, order)
             async for record in child.follow():
+                if record["type"] == "error":
+                    await child.until_end()  # who is told so may try the next one at once
                 raise_any(record)
                 return child, record
         raise DeniedError(500, "the engine died before it began", "journalctl -u chaosd")
@@ -178,11 +181,14 @@ class Runs:
         run: Run | None = None
         try:
             async for line in reader:
-                if line.endswith(b"\n"):  # the last one may be torn
-                    record = msgspec.json.decode(line)
-                    run = await self._sort(child, run, record)
-                    if public:
-                        self.feed.add(record if run is None else {"run": run.view.run, **record})
+                if not line.endswith(b"\n"):
+                    break  # torn when it was killed
+                record = msgspec.json.decode(line)
+                if not public:
+                    child.add(record)
+                    continue
+                run = await self._sort(child, run, record)
+                self.feed.add(record if run is None else {"run": run.view.run, **record})
         finally:
             writer.close()
             await self._end(run)

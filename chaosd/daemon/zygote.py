@@ -49,7 +49,7 @@ class Zygote:
         if self.pid == 0:
             self._end.close()
             try:
-                _call_myself("zygote", signal.SIGKILL, parent)
+                _call_myself(f"{MARK}-zygote", signal.SIGKILL, parent)
                 _serve(theirs, deeds)
             finally:
                 os._exit(0)
@@ -138,7 +138,8 @@ def _do(story_fd: int, order_fd: int, deeds: Mapping[str, Deed], parent: int) ->
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        _call_myself("engine", signal.SIGTERM, parent)
+        # what is called chaosd-... cannot be traced, and its children, such as those of trials, are called so too
+        _call_myself(MARK, signal.SIGTERM, parent)
         os.setsid()
         with open(order_fd, "rb") as file:
             file.seek(0)
@@ -165,9 +166,9 @@ def _teller(story: socket.socket, patience: float) -> Tell:
     return tell
 
 
-def _call_myself(what: str, at_death: signal.Signals, parent: int) -> None:
+def _call_myself(name: str, at_death: signal.Signals, parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NAME, f"{MARK}-{what}".encode(), 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, at_death, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it has died before this was said
