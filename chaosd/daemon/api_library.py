@@ -40,11 +40,12 @@ async def fault(call: Call) -> dict[str, Any]:
 @endpoint("GET", "/v1/scenarios", list[dict[str, Any]])
 async def scenarios(_: Call) -> list[dict[str, Any]]:
     """The scenarios that come with chaosd: name, category, description, parameters."""
-    return _scenarios()
+    return all_scenarios()
 
 
 @cache
-def _scenarios() -> list[dict[str, Any]]:
+def all_scenarios() -> list[dict[str, Any]]:
+    """The same; read once."""
     return [catalog.about(scenario.load(name, {})) for name in scenario.library()]
 
 

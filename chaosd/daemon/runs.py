@@ -22,7 +22,7 @@ from chaosd.places import history_dir, run_dir
 from chaosd.report.fold import View
 from chaosd.restore import STALE_TIMEOUT
 
-KEPT = 1000
+KEPT = 500
 """Records that the stream of everything keeps for readers who are slow."""
 
 _PATIENCE = 0.5  # of an engine; far under what its watchdog gives it
@@ -188,7 +188,8 @@ class Runs:
                     child.add(record)
                     continue
                 run = await self._sort(child, run, record)
-                self.feed.add(record if run is None else {"run": run.view.run, **record})
+                if record["type"] != "error":  # nothing has happened
+                    self.feed.add(record if run is None else {"run": run.view.run, **record})
         finally:
             writer.close()
             await self._end(run)

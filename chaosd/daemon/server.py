@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from chaosd.daemon import access, api, series  # noqa: F401 - series holds deeds
+from chaosd.daemon import access, api, api_library, series  # noqa: F401 - series holds deeds
 from chaosd.daemon.calendar import Calendar
 from chaosd.daemon.config import Config
 from chaosd.daemon.deeds import DEEDS
@@ -38,7 +38,8 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     Raises:
         ChaosdError: another daemon has the socket, or it cannot be made.
     """
-    registry()  # what is imported now is there in every engine
+    registry()  # what is imported, and read, now is there in every engine
+    api_library.all_scenarios()
     zygote = Zygote(DEEDS)
     end, ours = _listen(config)
     ready()
@@ -73,16 +74,31 @@ async def _serve(config: Config, zygote: Zygote, end: socket.socket) -> None:
         each.cancel()
     await runs.close()
     for server in servers:
-        server.should_exit = True
+        server.end()
     await asyncio.gather(*tasks)
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._over = asyncio.Event()
+
     def install_signal_handlers(self) -> None:
         """Signals are the daemon's own."""
 
+    def end(self) -> None:
+        """Answer what was asked, and no more."""
+        self.should_exit = True
+        self._over.set()
 
-def _server(app: object, config: Config | None = None) -> uvicorn.Server:
+    async def main_loop(self) -> None:
+        """Look once a second, where uvicorn does ten times: an idle daemon is to cost nothing."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), 1.0)
+
+
+def _server(app: object, config: Config | None = None) -> _Server:
     tcp = config.tcp if config else None
     security = {}
     if tcp is not None:

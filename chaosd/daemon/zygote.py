@@ -138,7 +138,7 @@ def _do(story_fd: int, order_fd: int, deeds: Mapping[str, Deed], parent: int) ->
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        # what is called chaosd-... cannot be traced, and its children, such as those of trials, are called so too
+        # what is called chaosd-... is not traced, and its children in trials are called as it is
         _call_myself(MARK, signal.SIGTERM, parent)
         os.setsid()
         with open(order_fd, "rb") as file:

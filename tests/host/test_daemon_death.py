@@ -1,4 +1,4 @@
-"""Whatever ends the daemon, in whatever phase of a run: the host is as before. And clients that vanish or dawdle."""
+"""Whatever ends the daemon, in whatever phase of a run: the host is as before. And clients that vanish."""
 
 from __future__ import annotations
 

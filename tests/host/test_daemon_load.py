@@ -1,4 +1,4 @@
-"""Many clients at once, and requests that no client should send: nothing lost, nothing changed, nothing kept."""
+"""Many clients at once, and requests that no client should send: nothing is lost, changed or kept."""
 
 from __future__ import annotations
 
@@ -135,6 +135,10 @@ def harmful(body: bytes) -> bool:
     return b'"scrub": true' in body
 
 
+PIECES = ("", "-1", "1e999", ".nan", "{", "[", "*x", "&x ", "!!set ", "\0", "\u2028", "${x}", "9" * 400,
+          "null", "0x", "2024-01-01")  # fmt: skip
+
+
 def mutilated(count: int) -> Iterator[tuple[str, str, bytes]]:
     """Scenarios of the library with pieces cut out, doubled and replaced."""
     texts = [path.read_text("utf-8") for path in scenario.library().values()]
@@ -144,9 +148,7 @@ def mutilated(count: int) -> Iterator[tuple[str, str, bytes]]:
         for _ in range(chance.randint(1, 6)):
             start = chance.randrange(len(text))
             end = min(start + chance.randint(0, 12), len(text))
-            new = chance.choice(["", text[start:end] * 2, "-1", "1e999", ".nan", "{", "[", "*x", "&x ", "!!set ",
-                                 "\0", "\u2028", "${x}", "9" * 400, "null", "0x", "2024-01-01"])  # fmt: skip
-            text = text[:start] + new + text[end:]
+            text = text[:start] + chance.choice([*PIECES, text[start:end] * 2]) + text[end:]
         path = chance.choice(("/v1/scenarios/validate", "/v1/plans", "/v1/suites"))
         yield "POST", path, json.dumps({"text": text, "target": "pid:999999999"}).encode()
 
