@@ -57,6 +57,12 @@ def which(path: str, device: str) -> list[str]:
     return [] if device or path.startswith("/") else [f"path: {path!r} is not absolute"]
 
 
+def v1_note(at: Planning) -> list[str]:
+    """What a user should know of limits of cgroup v1."""
+    buffered = "what is written through the page cache is not held back: cgroup v1 does not know whose it is"
+    return [buffered] if at.mechanism == "cgroup-v1" else []
+
+
 def throttled(target: Target, at: Planning, devices: Iterable[str], wanted: cgroup_io.Limits) -> list[Edit]:
     """The edits that limit a target's I/O on some disks.
 

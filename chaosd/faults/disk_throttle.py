@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from chaosd.faults._disk import LADDER, Throughput, disks, throttled, which
+from chaosd.faults._disk import LADDER, Throughput, disks, throttled, v1_note, which
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import blocks
 from chaosd.kernel.edit import Edit
@@ -46,12 +46,8 @@ class DiskThrottle(Fault, frozen=True, kw_only=True):
         rates = [f"{name}s {value}" for name, value in self._rates()]
         counts = {"reads": self.read_iops, "writes": self.write_iops}
         rates += [f"{count} {name} per second" for name, count in counts.items() if count]
-        said = [f"{target.spec} on {where}: {', '.join(rates)} at most"]
-        if at.mechanism == "cgroup-v1":
-            said.append(
-                "what is written through the page cache is not held back: cgroup v1 does not know whose it is"
-            )
-        return [*said, "what is read from the page cache is as fast as ever"]
+        cached = "what the page cache answers is as fast as ever"
+        return [f"{target.spec} on {where}: {', '.join(rates)} at most", *v1_note(at), cached]
 
     def _rates(self) -> list[tuple[str, Throughput]]:
         both = (("read", self.read), ("write", self.write))
