@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 SCRIPTS := $(shell git ls-files '*.sh' .ci/run)
-PROBES := $(wildcard probes/*.bpf.c probes/include/*.h)
+PROBES := $(wildcard probes/*.c probes/include/*.h)
 
 .PHONY: help setup test test-vm demo lint check probes bench clean
 help:

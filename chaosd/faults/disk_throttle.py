@@ -26,8 +26,8 @@ class DiskThrottle(Fault, frozen=True, kw_only=True):
     device: Annotated[str, Meta(description="or this block device, such as sda or /dev/mapper/data")] = ""
     read: Annotated[Throughput | None, Meta(description="bytes read per second")] = None
     write: Annotated[Throughput | None, Meta(description="bytes written per second")] = None
-    read_iops: Annotated[int | None, Meta(description="reads per second", ge=1)] = None
-    write_iops: Annotated[int | None, Meta(description="writes per second", ge=1)] = None
+    read_iops: Annotated[int, Meta(description="reads per second; 0 for no limit", ge=0)] = 0
+    write_iops: Annotated[int, Meta(description="writes per second; 0 for no limit", ge=0)] = 0
 
     def check(self) -> list[str]:
         """A disk, and at least one limit that lets something through."""
@@ -55,4 +55,4 @@ class DiskThrottle(Fault, frozen=True, kw_only=True):
 
     def _limits(self) -> dict[str, float]:
         named = {"rbps": self.read, "wbps": self.write, "riops": self.read_iops, "wiops": self.write_iops}
-        return {key: float(int(value)) for key, value in named.items() if value is not None}
+        return {key: float(int(value)) for key, value in named.items() if value}

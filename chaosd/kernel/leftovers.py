@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from chaosd.kernel import cgroup_scrub, netlink
+from chaosd.kernel import cgroup_scrub, clock, netlink
 from chaosd.kernel.edit import MARK
 from chaosd.kernel.netns import NetnsRef
 
@@ -52,7 +52,8 @@ def ours() -> list[Leftover]:
     groups = [
         Leftover(f"cgroup {path}", partial(cgroup_scrub.remove, path)) for path in cgroup_scrub.strays()
     ]
-    return [*_of_network(), *groups]
+    clocks = [Leftover(f"clock page {path}", partial(clock.end, path)) for path in clock.pages()]
+    return [*_of_network(), *groups, *clocks]
 
 
 def _of_network() -> Iterator[Leftover]:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import disks
 import dump
 import pytest
 import world
@@ -44,6 +45,7 @@ faults:
   - pids.limit: {{limit: 50, target: "pid:{d}"}}
   - syscall.error: {{syscalls: [openat], errno: EIO, path: /nowhere, target: "pid:{c}"}}
   - syscall.delay: {{syscalls: [fsync], delay: 5ms, target: "pid:{d}"}}
+  - disk.throttle: {{device: "{disk}", write: 1MB/s, target: "pid:{c}"}}
   - process.pause: {{target: "pid:{e}"}}
 """
 
@@ -60,7 +62,8 @@ class Host:
         self.pids = [process.pid for process in processes]
         self.folder = folder
         self.scenario = folder / "everything.yaml"
-        names = dict(zip("abcde", self.pids, strict=True))
+        names: dict[str, object] = dict(zip("abcde", self.pids, strict=True))
+        names["disk"] = stack.enter_context(disks.loop(folder, "disk"))
         self.scenario.write_text(SCENARIO.format(dev=wire.name, ns=self.ns.path, **names), "utf-8")
         self.struck = folder / "struck"
         self.env = os.environ | {

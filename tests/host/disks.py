@@ -82,10 +82,15 @@ def run(*argv: str) -> str:
     return done.stdout.strip()
 
 
+def load(module: str) -> None:
+    """Load a module, which is built in or missing in some kernels."""
+    subprocess.run(["modprobe", "--quiet", module], check=False)
+
+
 @contextmanager
 def loop(folder: Path, name: str, size: int = 128 << 20) -> Iterator[str]:
     """A loop device on a file of its own; its node."""
-    subprocess.run(["modprobe", "--quiet", "loop"], check=False)  # built in, in some kernels
+    load("loop")
     image = folder / name
     with image.open("wb") as file:
         file.truncate(size)

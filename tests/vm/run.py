@@ -50,6 +50,7 @@ NOT_EMULATED = (
     "test_syscall_scenarios",
     "test_tracing",
     "test_exec",
+    "test_clock_skew",
     "test_restart_starts_a_container_that_is_down",
 )
 """Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants
