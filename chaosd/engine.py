@@ -178,7 +178,7 @@ class _Run:
             raise Ended("inconclusive", unhit)
 
     def _baseline(self) -> None:
-        if not self.plan.checks:
+        if not (self.scenario.steady_state or self.scenario.observe):
             return
         began = now()
         while now() < began + BASELINE:
@@ -251,7 +251,8 @@ class _Run:
         if self.live:
             self._judge()
             self.timeline.move(min(now(), self.ends) - self.live, self.widening.share)
-        select.select([self.watchdog, *(self.until if self.live else ())], [], [], TICK)
+        wake = (*self.until, self.sampler.fileno()) if self.live else ()  # a new sample is judged at once
+        select.select([self.watchdog.fileno(), *wake], [], [], TICK)
 
     def _over(self) -> bool:
         return bool(self.until and select.select(self.until, [], [], 0)[0])
@@ -265,6 +266,7 @@ class _Run:
                 raise Ended("aborted", f"{edit.describe()}: {why}")
 
     def _judge(self) -> None:
+        self.sampler.heard()
         for watch in self.watches:
             if breach := watch.breached(self.sampler, self.live):
                 raise Ended("aborted", breach)
