@@ -13,6 +13,12 @@ from chaosd.errors import ChaosdError
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z%/]*)\s*\Z")
 
 
+def _plain(number: float) -> str:
+    # with no exponent, which no quantity is read with
+    text = f"{number:.6g}"
+    return f"{float(text):.15f}".rstrip("0").rstrip(".") if "e" in text else text
+
+
 class Quantity(float):
     """A non-negative number of ``unit``, written as a number and one of ``factors``."""
 
@@ -46,9 +52,9 @@ class Quantity(float):
     def __str__(self) -> str:
         for unit, factor in sorted(self.factors.items(), key=lambda item: -item[1]):
             if self >= factor:
-                return f"{self / factor:.6g}{unit}"
+                return f"{_plain(self / factor)}{unit}"
         smallest = min(self.factors, key=lambda unit: self.factors[unit])
-        return f"{self / self.factors[smallest]:.6g}{smallest}"
+        return f"{_plain(self / self.factors[smallest])}{smallest}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({float(self)!r})"
