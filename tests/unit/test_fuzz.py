@@ -173,9 +173,9 @@ _CHANGES: tuple[Callable[[Any, Any, Any], None], ...] = (_drop, _put, _put, _ren
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A good scenario with up to four things changed in it."""
+    """A good scenario with up to three things changed in it."""
     data = deepcopy(draw(st.sampled_from(_NEAR_VALID)))
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw(st.integers(0, 3))):
         places = [*_places(data)]
         if not places:
             break
@@ -216,7 +216,7 @@ def test_documents_that_are_nearly_right(data: dict[str, Any]) -> None:
 def test_some_of_them_were_right_and_some_were_not() -> None:
     if not _accepted:
         pytest.skip("the test before did not run")
-    assert 0.05 < sum(_accepted) / len(_accepted) < 0.95
+    assert 0.02 < sum(_accepted) / len(_accepted) < 0.95
 
 
 @_UNLIMITED
