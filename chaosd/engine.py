@@ -90,6 +90,7 @@ class _Run:
         self.live = 0.0  # since when the fault is, in seconds of now()
         self.sampled = 0.0
         self.ends = 0.0
+        self.measured = bool(self.scenario.steady_state or self.scenario.observe)
         self.journal = Journal.create(
             plan.run,
             show,
@@ -160,12 +161,16 @@ class _Run:
             self._phase("inject")
             self.ends = now() + float(self.scenario.duration)
             self.pulse.set_deadline(self.ends)
+            # The kernel may take half a second for it: before a fault that checks watch, after any other.
+            early = apart if self.measured else ()
+            for edit in early:
+                self._apply(edit)
             self.timeline.move(0.0, self.widening.share)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
         self.live = now()
-        for edit in apart:
+        for edit in apart[len(early) :]:
             self._apply(edit)
         try:
             while now() < self.ends and not self._over():
@@ -178,7 +183,7 @@ class _Run:
             raise Ended("inconclusive", unhit)
 
     def _baseline(self) -> None:
-        if not (self.scenario.steady_state or self.scenario.observe):
+        if not self.measured:
             return
         began = now()
         while now() < began + BASELINE:
@@ -212,6 +217,9 @@ class _Run:
         self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
+        faults = set(self.plan.edits)  # they come first: what moves the watchdog home may take as long
+        numbers = [number for edit, number in self.applied.items() if edit in faults]
+        restore.undo(self.journal, self.pulse.beat, only=numbers)
         for pause in (0.0, 0.1, 0.5, 2.0):
             time.sleep(pause)
             if not (stuck := restore.undo(self.journal, self.pulse.beat)):
