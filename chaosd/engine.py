@@ -18,7 +18,7 @@ from chaosd import restore, watchdog
 from chaosd.canary import Widening
 from chaosd.checks.sampler import Sampler
 from chaosd.checks.threshold import Watch
-from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
+from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
 from chaosd.kernel import netlink
@@ -27,7 +27,7 @@ from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
 from chaosd.scenario import Scenario
 from chaosd.timeline import Timeline
-from chaosd.verdict import VERDICTS, Ended
+from chaosd.verdict import VERDICTS, Ended, ended_by
 from chaosd.watchdog import Pulse, now
 
 TICK = 0.1
@@ -133,18 +133,10 @@ class _Run:
     def _guarded(self, phase: Callable[[], None]) -> Ended:
         try:
             phase()
-        except Ended as end:
-            return end
-        except TargetLostError as error:
-            if self.watchdog.dead():
+        except (Ended, ChaosdError, OSError) as error:
+            if isinstance(error, TargetLostError) and self.watchdog.dead():
                 return Ended("aborted", "the watchdog died")
-            return Ended("target-lost", str(error))
-        except UnsupportedError as error:
-            return Ended("unsupported", str(error))
-        except ChaosdError as error:
-            return Ended("refused", str(error))
-        except OSError as error:
-            return Ended("failed", str(error))
+            return ended_by(error)
         return Ended("passed", "")
 
     # The phases of a run, in order.

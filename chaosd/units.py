@@ -5,6 +5,7 @@ Each type knows how to read what a user writes (``parse``) and how to show itsel
 
 from __future__ import annotations
 
+import math
 import re
 from typing import ClassVar, Self
 
@@ -45,8 +46,9 @@ class Quantity(float):
             said = f"unit {unit!r} of {text!r} is unknown" if unit else f"{text!r} has no unit"
             raise ChaosdError(said, hint=f"a {cls.what} takes one of {known}, such as {cls.example}")
         value = float(number) * cls.factors[unit]
-        if value > cls.limit:
-            raise ChaosdError(f"{text!r} is over {cls(cls.limit)}", hint=f"such as {cls.example}")
+        if value > cls.limit or not math.isfinite(value):
+            most = cls(cls.limit) if math.isfinite(cls.limit) else "any number"
+            raise ChaosdError(f"{text!r} is over {most}", hint=f"such as {cls.example}")
         return cls(value)
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaosd.errors import Exit
+from chaosd.errors import ChaosdError, Exit, TargetLostError, UnsupportedError
 
 VERDICTS = {
     "passed": Exit.OK,
@@ -25,3 +25,14 @@ class Ended(Exception):  # noqa: N818 - the end of a run is not an error
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
+
+
+_OF_ERRORS = {TargetLostError: "target-lost", UnsupportedError: "unsupported", ChaosdError: "refused"}
+
+
+def ended_by(error: Exception) -> Ended:
+    """How a run ends that met an error."""
+    if isinstance(error, Ended):
+        return error
+    verdicts = (verdict for kind, verdict in _OF_ERRORS.items() if isinstance(error, kind))
+    return Ended(next(verdicts, "failed"), str(error))
