@@ -144,7 +144,8 @@ class _Run:
     def _inject(self) -> None:
         self._phase("baseline")
         self._baseline()
-        self._prepare()
+        while not self.timeline.prepare(0.0):
+            self._tick()
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
@@ -183,10 +184,6 @@ class _Run:
         self._stats("before", since=began)
         if failing := self._failing(since=began):
             raise Ended("refused", f"the steady state does not hold: {failing}")
-
-    def _prepare(self) -> None:
-        while not self.timeline.prepare(0.0):
-            self._tick()
 
     def _apply(self, edit: Edit) -> None:
         self._renew()
