@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import msgspec
@@ -45,7 +46,7 @@ def build(name: str, fields: dict[str, Any], path: document.Path, problems: Prob
         name: of the fault.
         fields: its own and those of ``Timing``.
         path: where they stand.
-        problems: takes every mistake.
+        problems: takes every mistake, and tells where the document lies.
     """
     kind = find(name)
     if kind is None:
@@ -56,6 +57,8 @@ def build(name: str, fields: dict[str, Any], path: document.Path, problems: Prob
     fault = document.build(kind, fields, path, problems)
     for problem in fault.check() if fault is not None else ():
         problems.add(path, problem)
+    if fault is not None:
+        fault = fault.beside(os.path.dirname(problems.name))
     shape = _shape(timing.get("shape"), (*path, "shape"), problems)
     return Step(fault, own.target, own.start, own.lasts, shape) if fault and own else None
 

@@ -13,7 +13,7 @@ import os
 
 import pytest
 
-_IN_EVERY_HAND = ("test_kernel", "test_crash", "test_probe_custom")
+_IN_EVERY_HAND = ("test_kernel", "test_crash", "test_crash_exec", "test_crash_probe", "test_probe_custom")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:

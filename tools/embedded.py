@@ -58,6 +58,7 @@ BY_NAME = {
     "out-of-memory": Aim(page="/receipt"),
     "packet-corruption": Aim(page="/health"),
     "resource-exhaustion": _BESIDE,
+    "settings-unreadable": Aim(page="/receipt", path="terms.txt"),
     "slow-disk-flush": _STORED,
     "split-brain": Aim(page="/bookings", port="database"),
     "too-many-open-files": _BESIDE,
@@ -87,6 +88,7 @@ def words(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) -
         "port": port,
         "cidrs": f"[{host}/32]",
         "path": f"{demo.folder}/{where.path}".rstrip("/"),
+        "file": where.path,
         "status": f"{demo.urls['booking']}/health",
         "closed": "ok",
     }

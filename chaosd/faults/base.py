@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -88,6 +88,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def effect(self, target: Target, at: Planning) -> list[str]:
         """What a user will see, in words, for the plan (a round trip, a first request)."""
         return []
+
+    def beside(self, folder: str) -> Self:
+        """The same, with relative paths of files that it reads taken from the folder of its scenario."""
+        return self
 
     @property
     def shape(self) -> Shape | None:

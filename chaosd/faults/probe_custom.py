@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from chaosd.faults.base import Fault, Mechanism, Planning
 from chaosd.kernel import custom_source
@@ -30,7 +32,11 @@ class ProbeCustom(Fault, frozen=True, kw_only=True):
     )
 
     source: Annotated[
-        str, Meta(description="the C file, absolute or from the working directory", min_length=1)
+        str,
+        Meta(
+            description="the C file; relative to the scenario's file, with inject to the working directory",
+            min_length=1,
+        ),
     ]
     parameters: Annotated[
         dict[str, int | str],
@@ -46,6 +52,10 @@ class ProbeCustom(Fault, frozen=True, kw_only=True):
         """Parameters that cannot be macros, and a chance that hits nothing."""
         wrong = [f"parameters: {said}" for said in custom_source.wrong_parameters(self.parameters)]
         return wrong + ([] if self.probability else ["probability: 0% hits nothing"])
+
+    def beside(self, folder: str) -> ProbeCustom:
+        """The source is looked for there."""
+        return replace(self, source=os.path.normpath(os.path.join(folder, self.source)))
 
     @property
     def executes(self) -> str:

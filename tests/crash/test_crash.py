@@ -82,11 +82,13 @@ class Host:
         return dump.host([self.ns], self.pids)
 
     def run(self, who: str, point: str, number: int, *late: str) -> subprocess.Popen[str]:
+        return self.start(who, point, number, *late, "run", str(self.scenario), "--json")
+
+    def start(self, who: str, point: str, number: int, *words: str) -> subprocess.Popen[str]:
         victim = str(ROOT / "tests/crash/victim.py")
-        words = [sys.executable, victim, who, point, str(number), *late, "run", str(self.scenario), "--json"]
-        return subprocess.Popen(
-            words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        argv = [sys.executable, victim, who, point, str(number), *words]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(argv, env=self.env, text=True, **pipes)
 
     def chaosd(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -112,7 +114,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield Host(stack, tmp_path)
 
 
-def _same(host: Host, before: dict[str, str]) -> None:
+def same(host: Host, before: dict[str, str]) -> None:
     # The kernel frees programs and maps a grace period after the last reference is gone.
     deadline = time.monotonic() + 5
     while (after := host.dump()) != before and time.monotonic() < deadline:
@@ -122,7 +124,7 @@ def _same(host: Host, before: dict[str, str]) -> None:
     assert not changed, "\n".join(said)
 
 
-def _cases(points: tuple[str, ...], edits: Iterable[int]) -> list[tuple[str, int]]:
+def cases(points: tuple[str, ...], edits: Iterable[int]) -> list[tuple[str, int]]:
     every = [(point, number) for number in edits for point in points]
     step = max(1, round(1 / SHARE))
     return every[OFFSET % step :: step]
@@ -143,10 +145,10 @@ def _first_of_each_kind(host: Host) -> list[int]:
     return list(found.values())
 
 
-def _strike_and_compare(host: Host, who: str, cases: list[tuple[str, int]]) -> None:
+def _strike_and_compare(host: Host, who: str, points: list[tuple[str, int]]) -> None:
     before = host.dump()
     struck = 0
-    for point, number in cases:
+    for point, number in points:
         host.struck.unlink(missing_ok=True)
         process = host.run(who, point, number)
         _, errors = process.communicate(timeout=120)
@@ -154,27 +156,27 @@ def _strike_and_compare(host: Host, who: str, cases: list[tuple[str, int]]) -> N
         world.until(lambda: not dump.helpers()["chaosd processes"], f"{who} {point} {number}: still running")
         struck += host.struck.exists()
         try:
-            _same(host, before)
+            same(host, before)
         except AssertionError as error:
             raise AssertionError(f"after {who} died at {point} {number}: {error}") from None
-    assert struck >= len(cases) * 0.9, f"only {struck} of {len(cases)} points were reached"
+    assert struck >= len(points) * 0.9, f"only {struck} of {len(points)} points were reached"
 
 
 @pytest.mark.timeout(1500)
 def test_sigkill_of_the_engine_at_every_point(host: Host) -> None:
-    _strike_and_compare(host, "engine", _cases(POINTS, _first_of_each_kind(host)))
+    _strike_and_compare(host, "engine", cases(POINTS, _first_of_each_kind(host)))
     assert host.verdict() == "killed"
 
 
 @pytest.mark.timeout(1500)
 def test_sigkill_of_the_engine_in_the_middle_of_deeds(host: Host) -> None:
-    _strike_and_compare(host, "engine", _cases(("line",), range(7, 800, 20)))
+    _strike_and_compare(host, "engine", cases(("line",), range(7, 800, 20)))
 
 
 @pytest.mark.timeout(1500)
 def test_sigkill_of_the_watchdog_ends_the_run(host: Host) -> None:
     points = ("promised", "done", "undo")
-    _strike_and_compare(host, "watchdog", _cases(points, _first_of_each_kind(host)[::3]))
+    _strike_and_compare(host, "watchdog", cases(points, _first_of_each_kind(host)[::3]))
     assert host.verdict() in ("aborted", "inconclusive", "passed")
 
 
@@ -182,14 +184,14 @@ def test_sigkill_of_the_watchdog_ends_the_run(host: Host) -> None:
 def test_both_killed_the_lease_ends_what_is_ebpf_and_revert_the_rest(host: Host) -> None:
     kinds = _first_of_each_kind(host)
     before = host.dump()
-    for point, number in _cases(("applied",), kinds):
+    for point, number in cases(("applied",), kinds):
         host.run("both", point, number).communicate(timeout=120)
         assert host.live(), "nobody was left to put anything back"
         done = host.chaosd("revert", "--all", "--json")
         assert done.returncode == 0, done.stderr
         assert not host.live()
         world.until(lambda: not dump.helpers()["chaosd processes"], "a helper outlived its engine")
-        _same(host, before)
+        same(host, before)
         assert "nothing to put back" in host.chaosd("revert", "--all").stdout
 
 
@@ -198,12 +200,12 @@ def test_both_killed_the_lease_ends_what_is_ebpf_and_revert_the_rest(host: Host)
 def test_a_signal_ends_the_run_and_restores(host: Host, who: str, verdict: str) -> None:
     kinds = _first_of_each_kind(host)
     before = host.dump()
-    for point, number in _cases(("done",), kinds[::3]):
+    for point, number in cases(("done",), kinds[::3]):
         process = host.run(who, point, number)
         process.communicate(timeout=120)
         assert process.returncode == 6
         assert host.verdict() == verdict
-        _same(host, before)
+        same(host, before)
 
 
 @pytest.mark.timeout(600)
@@ -215,7 +217,7 @@ def test_a_stopped_engine_is_killed_and_everything_put_back(host: Host) -> None:
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert time.monotonic() - began < 30
     world.until(lambda: not host.live(), "the run was not closed")
-    _same(host, before)
+    same(host, before)
     assert host.verdict() == "killed"
 
 
@@ -227,7 +229,7 @@ def test_a_new_run_first_puts_back_what_a_dead_one_left(host: Host) -> None:
     done = host.chaosd("inject", "process.pause", "--target", f"pid:{host.pids[4]}", "--duration", "100ms")
     assert done.returncode == 0, done.stderr
     assert not host.live()
-    _same(host, before)
+    same(host, before)
 
 
 @pytest.mark.timeout(900)
@@ -235,7 +237,7 @@ def test_deed_before_promise_would_be_caught_here(tmp_path: Path) -> None:
     """The order of promise and deed is what the cases above hang on: swapped, they fail."""
     with ExitStack() as stack:
         kinds = _first_of_each_kind(Host(stack, tmp_path))
-    numbers = [number for _, number in _cases(("late",), kinds[::2])]
+    numbers = [number for _, number in cases(("late",), kinds[::2])]
     caught = [number for number in numbers if _leaves_something(tmp_path / str(number), number)]
     # What the kernel owns (links, the relay) vanishes by itself; the rest must be seen to be left.
     assert len(caught) >= 1 + len(numbers) // 4
@@ -251,7 +253,7 @@ def _leaves_something(folder: Path, number: int) -> bool:
         assert host.struck.exists(), errors
         try:
             world.until(lambda: not host.live(), "what is not on record stands in the way of the rest", 10)
-            _same(host, before)
+            same(host, before)
         except AssertionError:
             return True
         finally:

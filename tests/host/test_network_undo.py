@@ -107,9 +107,12 @@ def test_when_the_engine_is_killed_traffic_is_fast_again_before_anybody_reverts(
             while True:
                 lease(2)
                 time.sleep(0.1)
-        world.until(lambda: traffic.round_trip(left.netns, traffic.UDP, RIGHT, PORT, 1) > 0.09, "never slow")
-        os.kill(engine, signal.SIGKILL)
-        os.waitpid(engine, 0)
+        try:
+            trip = (left.netns, traffic.UDP, RIGHT, PORT, 1)
+            world.until(lambda: traffic.round_trip(*trip) > 0.09, "never slow")
+        finally:
+            os.kill(engine, signal.SIGKILL)
+            os.waitpid(engine, 0)
         relayed = any(isinstance(edit, Relay) for edit in edits)
         time.sleep(0.3 if relayed else 2.3)
         assert traffic.round_trip(left.netns, traffic.UDP, RIGHT, PORT) < 0.05

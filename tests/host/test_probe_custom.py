@@ -27,6 +27,7 @@ from chaosd.kernel.custom_probe import CustomProbe
 from chaosd.kernel.edit import to_data
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.tracer_rule import mix
+from chaosd.scenario import library
 from chaosd.targets.model import Target
 
 pytestmark = pytest.mark.timeout(900)  # each compiles, which takes minutes in an emulator that is not alone
@@ -60,6 +61,11 @@ def _example(number: int, folder: Path) -> ProbeCustom:
     place.chmod(0o644)
     fault: ProbeCustom = convert(fields | {"source": str(place)}, ProbeCustom)
     return fault
+
+
+def test_the_probe_that_comes_with_chaosd_is_that_of_the_page() -> None:
+    shipped = library()["settings-unreadable"].parent / "probes/open_fails.c"
+    assert f"```c\n{shipped.read_text('utf-8')}```\n" in PAGE
 
 
 def _ask(process: subprocess.Popen[str], word: object = "") -> str:

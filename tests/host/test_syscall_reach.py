@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # int $0x80 from a 64-bit process is a 32-bit call: open is number 5 there. What it points to must lie
 # below 4 GiB.
-_32_BIT = """
+COMPAT = """
 import ctypes, errno, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -101,11 +101,15 @@ def aimed_at(asked: Asked) -> Target:
     return Target(f"pid:{asked.pid}", processes=(ProcessRef.of(asked.pid),))
 
 
-def test_32_bit_callers_are_met(mechanism: str, file: Path) -> None:
-    tried = subprocess.run(world.python(_32_BIT, file, "try"), check=False)
+def need_compat(file: Path) -> None:
+    tried = subprocess.run(world.python(COMPAT, file, "try"), check=False)
     if tried.returncode:
         pytest.skip(f"this kernel takes no 32-bit calls (exit status {tried.returncode})")
-    with world.spawn(world.python(_32_BIT, file)) as process:
+
+
+def test_32_bit_callers_are_met(mechanism: str, file: Path) -> None:
+    need_compat(file)
+    with world.spawn(world.python(COMPAT, file)) as process:
         target = Asked(process)
         fault = SyscallError(syscalls=["files.open"], errno="EIO", every=3, mechanism=mechanism)
         with injected(fault, aimed_at(target)) as run:

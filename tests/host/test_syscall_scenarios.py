@@ -94,9 +94,15 @@ def test_there_are_enough_of_them() -> None:
     assert len(NAMES) >= 12
 
 
+@pytest.mark.timeout(900)  # one compiles a probe, which takes minutes in an emulator
 @pytest.mark.parametrize("name", NAMES)
 def test_it_hits_and_the_service_comes_back(name: str, service: Service, tmp_path: Path) -> None:
-    settings = {"url": f"http://127.0.0.1:{PORT}/", "from": service.ns.path, "path": str(service.folder)}
+    settings = {
+        "url": f"http://127.0.0.1:{PORT}/",
+        "from": service.ns.path,
+        "path": str(service.folder),
+        "file": "data",
+    }
     settings = {key: value for key, value in settings.items() if key in _parameters(name)}
     for step in load(name, settings).faults:
         try:

@@ -97,6 +97,15 @@ def test_what_is_no_scenario_is_refused(text: str) -> None:
     assert _refusal(text).startswith("f.yaml")
 
 
+def test_a_source_is_looked_for_beside_the_scenario(tmp_path: Path) -> None:
+    place = tmp_path / "own.yaml"
+    text = "{name: own, duration: 1s, faults: [{probe.custom: {source: %s}}]}"
+    for source, found in (("probes/a.c", f"{tmp_path}/probes/a.c"), ("/etc/a.c", "/etc/a.c")):
+        place.write_text(text % source, "utf-8")
+        assert load(str(place), {}).faults[0].fault.executes == found
+    assert single("probe.custom", {"source": "a.c"}, "pid:5", "1s", None).faults[0].fault.executes == "a.c"
+
+
 def test_a_scenario_that_is_not_there() -> None:
     with pytest.raises(ChaosdError, match="did you mean network-latency"):
         load("network-latncy", {})
