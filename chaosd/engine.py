@@ -18,7 +18,8 @@ from chaosd import restore, watchdog
 from chaosd.canary import Widening
 from chaosd.checks.sampler import Sampler
 from chaosd.checks.threshold import Watch
-from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
+from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError
+from chaosd.expectation import Expectations, Outcome, unmet
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
 from chaosd.kernel import netlink
@@ -84,12 +85,13 @@ class _Run:
         self.sampler = Sampler(plan.checks, plan.places)
         self.timeline = Timeline(plan, self._apply, self._retire)
         self.widening = Widening(self.scenario.canary)
+        self.expectations = Expectations(self.scenario.expect)
+        self.expected: list[Outcome] = []
         self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
         self.touched = False
         self.interrupt = Interrupt()
         self.live = 0.0  # since when the fault is, in seconds of now()
-        self.sampled = 0.0
-        self.ends = 0.0
+        self.sampled = self.ends = 0.0
         self.journal = Journal.create(
             plan.run,
             show,
@@ -124,6 +126,8 @@ class _Run:
         if self.touched and end.verdict in ("passed", "aborted", "inconclusive"):
             recovery = self._guarded(self._recover)
             end = recovery if end.verdict == "passed" else end
+        if end.verdict == "passed" and (missed := unmet(self.expected)):
+            end = Ended("failed", missed)
         self.journal.write("end", verdict=end.verdict, reason=end.reason)
         self.journal.finish()
         self.watchdog.dismiss()
@@ -132,18 +136,10 @@ class _Run:
     def _guarded(self, phase: Callable[[], None]) -> Ended:
         try:
             phase()
-        except Ended as end:
-            return end
-        except TargetLostError as error:
-            if self.watchdog.dead():
+        except (Ended, ChaosdError, OSError) as error:
+            if isinstance(error, TargetLostError) and self.watchdog.dead():
                 return Ended("aborted", "the watchdog died")
-            return Ended("target-lost", str(error))
-        except UnsupportedError as error:
-            return Ended("unsupported", str(error))
-        except ChaosdError as error:
-            return Ended("refused", str(error))
-        except OSError as error:
-            return Ended("failed", str(error))
+            return Ended.of(error)
         return Ended("passed", "")
 
     # The phases of a run, in order.
@@ -174,6 +170,9 @@ class _Run:
         finally:
             self._sample()
             self._stats("during", since=self.live)
+            self.expected = self.expectations.outcomes(self.sampler, now(), self.live)
+            if self.expected:
+                self.journal.write("expected", sync=False, outcomes=msgspec.to_builtins(self.expected))
         if unhit := self.timeline.unhit():
             raise Ended("inconclusive", unhit)
 
@@ -268,6 +267,7 @@ class _Run:
         for watch in self.watches:
             if breach := watch.breached(self.sampler, self.live):
                 raise Ended("aborted", breach)
+        self.expectations.look(self.sampler, self.live)
         self.widening.look(self.sampler, now(), self.live)
 
     def _renew(self) -> None:

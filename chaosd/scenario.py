@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from chaosd import document, step
+from chaosd import document, expectation, step
 from chaosd.canary import Canary, CanaryFields
 from chaosd.checks import base as checks
 from chaosd.checks.threshold import DEFAULTS, Threshold
@@ -39,6 +39,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: dict[str, checks.Check] = {}
     observe: dict[str, checks.Check] = {}
     abort_when: tuple[Threshold, ...] = ()
+    expect: tuple[Threshold, ...] = ()
     canary: Canary | None = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
@@ -56,6 +57,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: list[Any] = []
     observe: list[Any] = []
     abort_when: list[str] = []
+    expect: list[str] = []
     canary: Any = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
@@ -117,6 +119,7 @@ def _checked(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
         "observe": observe,
         "faults": tuple(filter(None, steps)),
         "abort_when": _aborting(values.get("abort_when", []), names, problems),
+        "expect": _expected(values.get("expect", []), names, problems),
         "canary": _canary(values.get("canary"), names, problems),
     }
 
@@ -148,6 +151,12 @@ def _aborting(texts: list[str], names: list[str], problems: Problems) -> tuple[T
     found = _thresholds(texts, ("abort_when",), names, problems)
     own = {(threshold.check, threshold.metric) for threshold in found}
     return (*found, *(default for default in DEFAULTS if (default.check, default.metric) not in own))
+
+
+def _expected(texts: list[str], names: list[str], problems: Problems) -> tuple[Threshold, ...]:
+    found = _thresholds(texts, ("expect",), names, problems)
+    expectation.check(found, names, ("expect",), problems)
+    return tuple(found)
 
 
 def _thresholds(

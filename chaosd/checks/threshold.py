@@ -103,11 +103,20 @@ class Threshold(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         subject = f"{self.check}.{self.metric}" if self.check else self.metric
         held = f" for {self.hold}" if self.hold else ""
-        return f"{subject} {self.op} {METRICS[self.metric].show(self.limit)}{held}"
+        return f"{subject} {self.op} {self.show(self.limit)}{held}"
+
+    def show(self, value: float) -> str:
+        """A value of the figure with its unit."""
+        return METRICS[self.metric].show(value)
+
+    @property
+    def samples(self) -> int:
+        """How many samples the figure is taken over at least."""
+        return METRICS[self.metric].enough
 
     def figure(self, stats: Stats) -> float | None:
         """The figure this is about; None when there are too few samples to tell."""
-        if stats.count < METRICS[self.metric].enough:
+        if stats.count < self.samples:
             return None
         value: float | None = getattr(stats, self.metric)
         return value
@@ -160,8 +169,7 @@ class Watch:
         Probes that began before ``since`` do not count.
         """
         threshold = self.threshold
-        metric = METRICS[threshold.metric]
-        stats = figures.stats(threshold.check, WINDOW, since=since, at_least=metric.enough)
+        stats = figures.stats(threshold.check, WINDOW, since=since, at_least=threshold.samples)
         if not threshold.crossed(stats):
             self._since = None
             return ""
@@ -172,4 +180,4 @@ class Watch:
         figure = threshold.figure(stats)
         assert figure is not None
         why = f", last failure: {stats.failure}" if stats.failure else ""
-        return f"{threshold}: it is {metric.show(figure)} (samples: {stats.count}{why})"
+        return f"{threshold}: it is {threshold.show(figure)} (samples: {stats.count}{why})"

@@ -13,7 +13,7 @@ FLOORS = (
     {"restore"},
     {"watchdog", "faults"},
     {"checks", "safety"},
-    {"step", "canary"},
+    {"step", "canary", "expectation"},
     {"scenario"},
     {"plan"},
     {"timeline"},
