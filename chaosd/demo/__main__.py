@@ -112,8 +112,8 @@ def _serve(args: argparse.Namespace) -> None:
     # The supervisor waits for its signals with them blocked, and a mask survives exec.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     world.die_with(args.parent)
-    world.call_myself(f"demo-{args.service}")
     settings = from_arguments(args)
+    world.call_myself(f"{settings.title}-{args.service}")
     world.enter(settings.name)
     server = _server(args.service, settings)
     os.write(sys.stdout.fileno(), b".")
