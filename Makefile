@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 SCRIPTS := $(shell git ls-files '*.sh' .ci/run)
-PROBES := $(wildcard probes/*.bpf.c probes/include/*.h)
+PROBES := $(wildcard probes/*.c probes/include/*.h)
 
 CHAOS_SECONDS ?= 4
 CATEGORIES := chaos-network chaos-service chaos-database chaos-pms chaos-resource

@@ -40,11 +40,17 @@ SHARED: dict[str, Any] = {
 }
 """The filters that network faults share, with a value by which it shows whether a fault takes one."""
 
+NOTES = Path(__file__).parent / "notes"
+"""What else a page says, in a file for each fault that needs it."""
+
 EXAMPLES = {
+    "clock.skew": "offset=-1h",
     "cpu.pin": "cpus=[0]",
     "dns.error": "kind=servfail names=[.example.com]",
     "network.connection_limit": "limit=10 window=60s ports=[5432]",
     "disk.fill": "path=/var/lib percent=95%",
+    "disk.latency": "path=/var/lib/app delay=20ms",
+    "disk.throttle": "path=/var/lib/app write=1MB/s write_iops=50",
     "network.corrupt": "percent=5%",
     "network.delay": "delay=100ms jitter=20ms ports=[5432]",
     "network.duplicate": "percent=5%",
@@ -145,7 +151,7 @@ PAGE = """\
 {doc}
 {warning}
 ```console
-# chaosd inject {name} {fields}--target {target} --duration 30s
+# chaosd {command}
 ```
 
 In a [scenario](../scenarios.md):
@@ -165,8 +171,7 @@ is, and what would mend the others.
 ## Fields
 
 {own}
-{shared}"""
-
+{shared}{notes}"""
 
 CALLS = """\
 ## Which calls are hit
@@ -258,14 +263,26 @@ def page(kind: type[Fault]) -> str:
         warning="\n**This cannot be undone.**\n"
         if about["irreversible"] and "undone" not in about["doc"]
         else "",
-        fields=f"{shown} " if shown else "",
-        target="unit:api" if about["irreversible"] else "container:api",
+        command=_command(kind, shown),
         yaml=_yaml(kind.name, shown),
         scenarios=_scenarios(kind.name),
         mechanisms=_table(("mechanism", "what it is", "needs"), _mechanisms(about)),
         own=_fields(about["fields"], own),
         shared=_shared(kind),
+        notes=_notes(kind.name),
     )
+
+
+def _notes(fault: str) -> str:
+    path = NOTES / f"{fault}.md"
+    return f"\n{path.read_text('utf-8')}" if path.exists() else ""
+
+
+def _command(kind: type[Fault], shown: str) -> str:
+    fault = f"{kind.name} {shown}".strip()
+    if all(mechanism.launched for mechanism in kind.mechanisms):
+        return f'exec --fault "{fault}" -- ./server --port 8000'
+    return f"inject {fault} --target {'unit' if kind.irreversible else 'container'}:api --duration 30s"
 
 
 def example(kind: type[Fault]) -> str:

@@ -49,7 +49,7 @@ def _faults() -> list[dict[str, Any]]:
 
     rows = []
     for name, fault in registry().items():
-        ladder = [mechanism for mechanism in fault.mechanisms if not mechanism.launched]
+        ladder = [mechanism for mechanism in fault.mechanisms if not mechanism.launched] or fault.mechanisms
         missing = {mechanism.name: mechanism.missing(anew=True) for mechanism in ladder}
         usable = [mechanism for mechanism, why in missing.items() if not why]
         chosen = usable if fault.combines else usable[:1]

@@ -45,7 +45,7 @@ for pair in "$@"; do
         *) mount -n -t cgroup -o "$key" none "$path" ;;
     esac
 done
-exec env container=test SYSTEMD_UNIT_PATH="$units" \
+exec env container=test SYSTEMD_UNIT_PATH="/run/systemd/system.control:$units" \
     /lib/systemd/systemd --system --log-target=null --show-status=no --unit=default.target
 """
 _DEFAULT = "[Unit]\nDefaultDependencies=no\nWants={}\n"
