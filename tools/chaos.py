@@ -12,6 +12,8 @@ from typing import Any
 from embedded import FOLDER, SEED, busy, chaosd, fields, write
 
 from chaosd.demo import Demo, DemoError, Settings
+from chaosd.errors import ChaosdError
+from chaosd.orchestrate import entry
 from chaosd.scenario import Scenario, library, load
 
 _PAUSE = "2s"  # in which the demo's breaker closes again
@@ -39,13 +41,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def _chosen(names: list[str]) -> list[Scenario]:
-    found: dict[str, Scenario] = {}
-    for name in names:
-        of = [each for each, path in library().items() if name in ("all", each, path.parent.name)]
-        if not of:
-            sys.exit(f"chaos: {name!r} is no scenario and no category; see: chaosd scenarios")
-        found |= {each: load(each, {}) for each in of}
-    return sorted(found.values(), key=lambda each: (_deadly(each), each.category, each.name))
+    words = [each for name in names for each in ([name] if name in library() else _category(name))]
+    found = [load(name, {}) for name in dict.fromkeys(words)]
+    return sorted(found, key=lambda each: (_deadly(each), each.category, each.name))
+
+
+def _category(name: str) -> list[str]:
+    return [each.scenario for each in entry.of_category(name)]
 
 
 def _deadly(scenario: Scenario) -> bool:
@@ -62,5 +64,5 @@ def _suite(name: str, chosen: list[Scenario], d: Demo) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except DemoError as error:
+    except (DemoError, ChaosdError) as error:
         sys.exit(f"chaos: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -81,6 +82,15 @@ BY_NAME = {
 """What a scenario wants otherwise than its category."""
 
 
+_FILL = 64 << 20
+"""Bytes that disk-filling takes of the host's own file system, which others need as well."""
+
+
+def _free(folder: str) -> int:
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize
+
+
 @contextmanager
 def busy(settings: Settings) -> Iterator[Demo]:
     """A demo that clients use all the time."""
@@ -147,6 +157,7 @@ def fields(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) 
         "from": demo.client_netns,
         "port": int(port),
         "cidrs": [f"{host}/32"],
+        "leave": f"{_free(demo.folder) - _FILL}B",
         "path": f"{demo.folder}/{where.path}".rstrip("/"),
         "status": f"{demo.urls['booking']}/health",
         "closed": "ok",

@@ -12,8 +12,8 @@ from socketserver import BaseServer
 from chaosd.demo import world
 from chaosd.demo.load import Load, Summary
 from chaosd.demo.settings import Settings, add_arguments, from_arguments
-from chaosd.demo.supervisor import SERVICES, Supervisor
-from chaosd.demo.world import DemoError
+from chaosd.demo.supervisor import Supervisor
+from chaosd.demo.world import SERVICES, DemoError
 
 _ANY = "0.0.0.0"  # noqa: S104 - of a network namespace of its own
 

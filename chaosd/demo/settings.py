@@ -60,6 +60,10 @@ class Settings:
         """The network namespace load comes from."""
         return f"{self.name}-client"
 
+    def cgroup(self, service: str) -> str:
+        """What the cgroups of a service are called."""
+        return f"{self.name}-{service}"
+
     @property
     def folder(self) -> str:
         """Where the database and the booking service have their files; it goes with the demo."""
