@@ -30,13 +30,14 @@ def _homes() -> dict[str, Path]:
     return found
 
 
-def _places(name: str) -> Iterator[Path]:
+def places(name: str) -> Iterator[Path]:
+    """Where the cgroups of this name are, or would be."""
     yield from (home / name for home in dict.fromkeys(_homes().values()))
 
 
 def join(name: str) -> None:
     """Move this process into cgroups of its own, made if they are not there; none where it may not."""
-    for place in _places(name):
+    for place in places(name):
         with suppress(PermissionError):
             place.mkdir(exist_ok=True)
             for limit in ("memory.max", "memory.limit_in_bytes"):
@@ -47,7 +48,7 @@ def join(name: str) -> None:
 
 def remove(name: str) -> None:
     """Remove them, once those in them have ended; what is not empty after a second is left."""
-    for place in _places(name):
+    for place in places(name):
         for _ in range(50):
             try:
                 place.rmdir()

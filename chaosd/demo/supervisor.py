@@ -110,7 +110,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=partial(cgroups.join, self._settings.cgroup(name)),  # before it takes memory
+            preexec_fn=partial(cgroups.join, self._settings.cgroup(name)),  # noqa: PLW1509 - this process has one thread
             env=environment(),
         )
 
