@@ -1,12 +1,13 @@
 """Runs scenarios of the library as one suite against a demo that it starts.
 
-python tools/chaos.py all|CATEGORY|NAME... [--seconds S] [--dry-run]
+python tools/chaos.py all|CATEGORY|NAME... [--seconds S] [--dry-run] [--slow] [--report DIR]
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from embedded import FOLDER, SEED, busy, chaosd, fields, write
@@ -17,18 +18,27 @@ from chaosd.orchestrate import entry
 from chaosd.scenario import Scenario, library, load
 
 _PAUSE = "2s"  # in which the demo's breaker closes again
+_USUAL: tuple[Settings, float, tuple[str, ...]] = Settings(pool_age=0.1), 12, ()
+_SLOW = (
+    Settings(pool_age=0.1, pms_timeout=10, database_timeout=10, pool_timeout=10, names_timeout=3),
+    1,
+    ("--set", "within=20s"),
+)
+"""The demo, how many requests a second it gets from clients, and what is said of checks."""
 
 
 def main() -> int:
     """Run what the arguments name; the exit status of the suite."""
     args = _arguments()
     chosen = _chosen(args.names)
-    with busy(Settings(pool_age=0.1)) as d:
-        file = write("suite.yaml", _suite(" ".join(args.names), chosen, d))
+    settings, rate, more = _SLOW if args.slow else _USUAL
+    with busy(settings, rate) as d:
+        file = write(args.report / "suite.yaml", _suite(" ".join(args.names), chosen, d))
         if args.dry_run:
             return chaosd("suite", file, "--dry-run")
-        status = chaosd("suite", file, "--duration", f"{args.seconds:g}s", "--report", str(FOLDER))
-    sys.stdout.write(f"report: {FOLDER / 'report.html'}\n")
+        words = ("--duration", f"{args.seconds:g}s", "--report", str(args.report), *more)
+        status = chaosd("suite", file, *words)
+    sys.stdout.write(f"report: {args.report / 'report.html'}\n")
     return status
 
 
@@ -37,6 +47,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="+", metavar="all|CATEGORY|NAME")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each fault lasts (4)")
     parser.add_argument("--dry-run", action="store_true", help="only plan; touch nothing")
+    parser.add_argument("--slow", action="store_true", help="few clients and much patience: it is emulated")
+    parser.add_argument("--report", type=Path, default=FOLDER, help="where to (build/chaos)")
     return parser.parse_args()
 
 

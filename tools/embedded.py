@@ -92,8 +92,8 @@ def _free(folder: str) -> int:
 
 
 @contextmanager
-def busy(settings: Settings) -> Iterator[Demo]:
-    """A demo that clients use all the time."""
+def busy(settings: Settings, rate: float = 12) -> Iterator[Demo]:
+    """A demo that clients use all the time, so many times a second."""
     book = json.dumps({"room": "double", "guest": "Ann"})
     with demo.up(settings) as d:
         home = d.urls["booking"]
@@ -101,7 +101,7 @@ def busy(settings: Settings) -> Iterator[Demo]:
             Ask(home + word.removeprefix("POST "), book if word.startswith("POST ") else "")
             for word in TRAFFIC
         ]
-        clients = Load(asks, seconds=86_400, rate=12, timeout=2, netns=d.client_netns)
+        clients = Load(asks, seconds=86_400, rate=rate, timeout=2, netns=d.client_netns)
         threading.Thread(target=clients.run, daemon=True).start()
         yield d
 
@@ -128,10 +128,9 @@ def chaosd(*argv: str, seconds: float | None = None) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def write(name: str, data: dict[str, Any]) -> str:
-    """Write a file for chaosd to the folder of make targets; its path."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / name
+def write(path: Path, data: dict[str, Any]) -> str:
+    """Write a file for chaosd, and its folder if need be; its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(data, sort_keys=False), "utf-8")
     return str(path)
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import Any
 
-from embedded import SEED, aim, busy, chaosd, fields, write
+from embedded import FOLDER, SEED, aim, busy, chaosd, fields, write
 
 from chaosd.demo import Demo, DemoError, Settings
 from chaosd.errors import Exit
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long (60)")
     seconds: float = parser.parse_args().seconds
     with busy(Settings(pool_age=0.1, title=_TITLE)) as d:
-        file = write("monkey.yaml", _config(d))
+        file = write(FOLDER / "monkey.yaml", _config(d))
         status = chaosd("monkey", file, "--dry-run", "--ticks", str(max(int(seconds / _EVERY), 1)))
         if status:
             return status
