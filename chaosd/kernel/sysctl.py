@@ -13,12 +13,6 @@ def read(netns: NetnsRef, name: str) -> str:
         return file.read().strip()
 
 
-def write(netns: NetnsRef, name: str, value: str) -> None:
-    """Set a sysctl in a namespace, from wherever the caller is."""
-    with inside(netns), open(_path(name), "w", encoding="ascii") as file:
-        file.write(value)
-
-
 def _path(name: str) -> str:
     return "/proc/sys/" + name.replace(".", "/")
 
@@ -46,16 +40,20 @@ class Sysctl(Edit, frozen=True, tag="sysctl"):
     def apply(self) -> None:
         """Write the new value."""
         try:
-            write(self.netns, self.name, self.new)
+            self._write(self.new)
         except OSError as error:
             raise UnsupportedError(f"cannot set {self.name}: {error.strerror}") from None
+
+    def _write(self, value: str) -> None:
+        with inside(self.netns), open(_path(self.name), "w", encoding="ascii") as file:
+            file.write(value)
 
     def revert(self) -> Undo:
         """Write the old value back, unless somebody has set another one since."""
         try:
             value = read(self.netns, self.name)
             if value == self.new:
-                write(self.netns, self.name, self.old)
+                self._write(self.old)
         except FileNotFoundError:
             return Undo.GONE
         return {self.new: Undo.DONE, self.old: Undo.GONE}.get(value, Undo.FOREIGN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from chaosd.errors import ChaosdError, ForeignStateError
-from chaosd.kernel import netlink, sysctl
+from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Undo
 from chaosd.kernel.gate import Program
 from chaosd.kernel.gate import program as loaded
@@ -109,7 +109,8 @@ class Ifb(Edit, frozen=True, tag="tc.ifb"):
         """Create it and set it up (``UnsupportedError`` where there is no ifb)."""
         with asking(f"ifb device {self.name}", IFB_MEND), rtnl(self.netns) as ip:
             ip.link("add", kind="ifb", ifname=self.name)
-            sysctl.write(self.netns, f"net.ipv6.conf.{self.name}.disable_ipv6", "1")  # no chatter of its own
+            with open(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6", "w", encoding="ascii") as file:
+                file.write("1")  # no address and no chatter of its own
             ip.link("set", index=netlink.index_of(ip, self.name), state="up")
 
     def revert(self) -> Undo:

@@ -23,7 +23,6 @@ from chaosd.faults.network_loss import NetworkLoss
 from chaosd.faults.network_rate import NetworkRate
 from chaosd.faults.network_refuse import NetworkRefuse
 from chaosd.kernel import bpf, netlink
-from chaosd.kernel.capability_network import IFB
 from chaosd.kernel.edit import Edit, Undo, from_data, to_data
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.kernel.relay import Relay
@@ -254,17 +253,6 @@ def test_a_namespace_with_the_inode_of_a_dead_one_is_left_alone() -> None:
 def _edits_in(ns: NetnsRef) -> list[Edit]:
     forward = Sysctl(ns, "net.ipv4.conf.lo.route_localnet", "0", "1")
     return [Clsact(DeviceRef(ns, 1, "lo")), Ifb(ns, "chaosd000000x"), forward]
-
-
-def test_a_device_is_made_in_a_namespace_that_is_not_ours_by_a_socket_that_was_kept_open() -> None:
-    """As the engine does it."""
-    world.need(IFB)
-    with world.netns() as ns, netlink.kept_open():
-        edit = Ifb(ns, "chaosd000000x")
-        edit.apply()
-        assert edit.present()
-        assert read(ns, "net.ipv6.conf.chaosd000000x.disable_ipv6") == "1"
-        assert edit.revert() is Undo.DONE
 
 
 def test_a_sysctl_that_somebody_else_has_set_since_is_left_alone() -> None:
