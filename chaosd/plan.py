@@ -225,6 +225,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         ],
         "steady_state": {name: check.describe() for name, check in plan.scenario.steady_state.items()},
         "abort_when": [str(threshold) for threshold in plan.scenario.abort_when],
+        "expect": [str(threshold) for threshold in plan.scenario.expect],
     }
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from chaosd import document, step
+from chaosd import document, expectation, step
 from chaosd.canary import Canary, CanaryFields
 from chaosd.checks import base as checks
 from chaosd.checks.ready import implied
 from chaosd.checks.threshold import HOST, Threshold, defaults
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
-from chaosd.faults.base import find as fault_of
-from chaosd.faults.base import registry as faults
 from chaosd.step import Step
 from chaosd.units import Duration
 
@@ -40,6 +38,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: dict[str, checks.Check] = {}
     observe: dict[str, checks.Check] = {}
     abort_when: tuple[Threshold, ...] = ()
+    expect: tuple[Threshold, ...] = ()
     canary: Canary | None = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
@@ -68,6 +67,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: list[Any] = []
     observe: list[Any] = []
     abort_when: list[str] = []
+    expect: list[str] = []
     canary: Any = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
@@ -131,6 +131,7 @@ def _checked(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
         "observe": observe,
         "faults": tuple(filter(None, steps)),
         "abort_when": _aborting(values.get("abort_when", []), declared, problems),
+        "expect": _expected(values.get("expect", []), declared, problems),
         "canary": _canary(values.get("canary"), declared, problems),
     }
 
@@ -164,6 +165,14 @@ def _aborting(
     found = _thresholds(texts, ("abort_when",), declared, problems)
     own = {(threshold.check, threshold.metric) for threshold in found}
     return (*found, *(default for default in defaults() if (default.check, default.metric) not in own))
+
+
+def _expected(
+    texts: list[str], declared: dict[str, checks.Check], problems: Problems
+) -> tuple[Threshold, ...]:
+    found = _thresholds(texts, ("expect",), declared, problems)
+    expectation.check(found, [*declared], ("expect",), problems)
+    return tuple(found)
 
 
 def _thresholds(
@@ -241,62 +250,3 @@ def read(word: str) -> tuple[str, str]:
         return path.read_text("utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ChaosdError(f"{path}: cannot be read: {error}") from None
-
-
-def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:
-    """A scenario of one fault, for ``chaosd inject``."""
-    scenario = several([(fault, fields)], fault, duration, seed)
-    radius: Radius = "entire-system" if target == "host" else scenario.blast_radius
-    return msgspec.structs.replace(scenario, target=target, blast_radius=radius)
-
-
-def several(
-    faults: Sequence[tuple[str, Mapping[str, Any]]], name: str, duration: str, seed: int | None
-) -> Scenario:
-    """A scenario of some faults on one target, which is yet to be named.
-
-    Args:
-        faults: their names and fields.
-        name: what to call the scenario.
-        duration: how long they last, with a unit.
-        seed: of every random choice.
-
-    Raises:
-        ChaosdError: everything that is wrong, one line each.
-    """
-    built, wrong = [], []
-    for fault, fields in faults:
-        try:
-            built.append(_alone(fault, fields))
-        except ChaosdError as error:
-            wrong.append(error)
-    problems = Problems(name)
-    try:
-        length = Duration.parse(duration)
-        if not 0 < length <= LONGEST:
-            problems.add(("duration",), f"{length} is not allowed", f"more than 0 and at most {LONGEST}")
-        problems.raise_any()
-    except ChaosdError as error:
-        wrong.append(error)
-    if len(wrong) == 1:
-        raise wrong[0]
-    if wrong:
-        raise ChaosdError("\n".join(map(str, wrong)))
-    return Scenario(
-        name=name,
-        faults=tuple(built),
-        duration=length,
-        blast_radius="service-cluster",
-        abort_when=tuple(threshold for threshold in defaults() if threshold.check == HOST),
-        seed=seed,
-    )
-
-
-def _alone(fault: str, fields: Mapping[str, Any]) -> Step:
-    if fault_of(fault) is None:
-        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, faults()))
-    problems = Problems(fault)
-    built = step.build(fault, dict(fields), (), problems)
-    problems.raise_any()
-    assert built is not None
-    return built

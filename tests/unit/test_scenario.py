@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosd import scenario as scenarios
+from chaosd.direct import single
 from chaosd.errors import ChaosdError
-from chaosd.scenario import library, load, parse, single
+from chaosd.scenario import library, load, parse
 
 GOOD = """\
 name: slow
@@ -26,11 +27,12 @@ abort_when:
 
 PROMISED = {
     "network": "network-latency network-timeout connection-failure latency-spike network-intermittent",
-    "service": "random-failure circuit-breaker-trip cascading-failure slow-response service-unavailable",
+    "service": "random-failure circuit-breaker-trip rate-limiting cascading-failure slow-response"
+    " service-unavailable",
     "database": "database-connection-failure database-slow-query database-query-timeout"
     " database-pool-exhaustion database-deadlock",
-    "pms": "pms-api-failure pms-slow-response pms-timeout pms-unavailable pms-intermittent",
-    "resource": "memory-pressure cpu-throttling disk-io-slowdown resource-exhaustion",
+    "pms": "pms-api-failure pms-slow-response pms-rate-limiting pms-timeout pms-unavailable pms-intermittent",
+    "resource": "memory-pressure cpu-throttling disk-io-slowdown resource-exhaustion memory-leak",
 }
 
 
@@ -83,6 +85,9 @@ def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
         (("{percent: \"", "{shape: {pulse: {on: 1s, off: 1ms}}, percent: \""), "1ms is shorter than 200ms"),
         (("duration: 10s", "canary: {steps: [10%, 5%]}\nduration: 10s"), "f.yaml:2: canary.steps: must grow from over 0%"),
         (("duration: 10s", "canary: {shrink_when: [eror > 1]}\nduration: 10s"), "canary.shrink_when.0: unknown metric 'eror'"),
+        (("duration: 10s", "expect: [availability > 95% for 2s]\nduration: 10s"), "f.yaml:2: expect: availability is taken over all"),
+        (("duration: 10s", "expect: [avail > 95%]\nduration: 10s"), "f.yaml:2: expect.0: unknown metric 'avail'"),
+        (("steady_state:\n  - tcp: {host: 127.0.0.1, port: 80}", "expect: [p95 < 1s]"), "expect: the scenario has no checks"),
         (("duration: 10s", "canary: {evry: 2s}\nduration: 10s"), "canary.evry: unknown key (did you mean every?)"),
     ],
 )  # fmt: skip

@@ -64,6 +64,7 @@ NOT_EMULATED = (
     "test_ctrl_z_lifts_the_fault_and_stops_both",
     "test_scenarios_effect",
     "test_resilience",
+    "test_chaos_all",
     "test_a_burn_takes_what_was_asked_and_follows_its_level",
     "test_a_burn_of_each_cpu_is_a_process_for_each",
     "test_clock_skew",
