@@ -1,25 +1,30 @@
 # Everything below sets itself up on a Debian 12 host (tests/setup.sh); docs/testing.md tells more.
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-SCRIPTS := $(shell git ls-files '*.sh' .ci/run)
-PROBES := $(wildcard probes/*.bpf.c probes/include/*.h)
+SCRIPTS := $(shell git ls-files '*.sh' .ci/run tools/package/p*)
+PROBES := $(wildcard probes/*.c probes/include/*.h)
 
 CHAOS_SECONDS ?= 4
 CATEGORIES := chaos-network chaos-service chaos-database chaos-pms chaos-resource
 
-.PHONY: $(CATEGORIES) chaos-all chaos-resilience chaos-dry-run
-.PHONY: help setup test test-vm demo lint check probes bench clean
+.PHONY: $(CATEGORIES) chaos-all chaos-resilience chaos-report chaos-monkey chaos-dry-run
+.PHONY: help setup test test-vm demo lint check probes bench install uninstall deb clean
 help:
 	@echo "make demo      a guided tour: start the booking service, break it, watch it come back"
 	@echo "make chaos-CATEGORY     its scenarios against the booking service, a row for each at the end:"
 	@echo "                        network, service, database, pms, resource"
-	@echo "make chaos-all          every scenario there is; make chaos-dry-run only plans them"
+	@echo "make chaos-all          every scenario there is"
+	@echo "make chaos-dry-run      what each of them would change; nothing is touched"
 	@echo "make chaos-resilience   whether retries, circuit breaker, cache and restart do what they are for"
+	@echo "make chaos-monkey       the monkey on the booking service, for a minute"
+	@echo "make chaos-report       the report of the last of these runs, in every form, in build/chaos"
 	@echo "make test      linters, types, unit tests, and host and crash tests on this kernel"
 	@echo "make test-vm   host and crash tests on Debian's 6.1 and 6.12 kernels and one with override"
 	@echo "make check     formatting, linters, types, unit tests"
 	@echo "make bench     figures: what an injection costs"
 	@echo "make probes    compile the eBPF programs, and show their size and what verifying them takes"
+	@echo "make install   put chaosd on this host, with its service; make uninstall takes it away"
+	@echo "make deb       a Debian package, in build/deb/"
 	@echo "make clean     remove what was built; the cache outside of the tree stays"
 
 setup:
@@ -38,7 +43,7 @@ demo:
 	@mkdir -p build
 	tools/demo.sh
 
-# Each fault lasts CHAOS_SECONDS; with baseline and recovery a scenario takes about nine seconds.
+# Each fault lasts CHAOS_SECONDS; with baseline, recovery and pause a scenario takes about eleven seconds.
 $(CATEGORIES): chaos-%:
 	@tests/setup.sh demo
 	$(PYTHON) tools/chaos.py $* --seconds $(CHAOS_SECONDS)
@@ -50,6 +55,14 @@ chaos-all:
 chaos-dry-run:
 	@tests/setup.sh demo
 	$(PYTHON) tools/chaos.py all --dry-run
+
+chaos-monkey:
+	@tests/setup.sh demo
+	$(PYTHON) tools/monkey.py
+
+chaos-report:
+	@tests/setup.sh demo
+	$(PYTHON) tools/report.py
 
 chaos-resilience:
 	@tests/setup.sh demo
@@ -73,6 +86,18 @@ probes:
 	$(MAKE) -C probes
 	@ls -l chaosd/_probes | awk '/\.o$$/ { print $$9 ": " $$5 " bytes" }'
 	@if [ -x $(PYTHON) ] && [ "$$(id -u)" = 0 ]; then $(PYTHON) tools/probe_table.py; fi
+
+install:
+	@tests/setup.sh demo
+	tools/install.sh stage build/root
+	tools/install.sh install build/root
+
+uninstall:
+	tools/install.sh uninstall
+
+deb:
+	@tests/setup.sh demo
+	tools/install.sh deb build/deb
 
 clean:
 	$(MAKE) -C probes clean

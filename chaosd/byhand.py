@@ -60,6 +60,24 @@ def choose(run: str | None, *, everything: bool = False) -> Views:
     return chosen
 
 
+def overdue(run: str | None) -> Views:
+    """Of the run of this id, or all, those whose time is over and of which something is left.
+
+    Raises:
+        ChaosdError: its time is not over.
+    """
+    found = {path: view for path, view in live().items() if run in (None, view.run)}
+    for path, view in list(found.items()):
+        left = view.fault_ends - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if not owner(view).alive():
+            continue
+        if not view.open_edits():  # all is put back; it may wait for its target to recover
+            del found[path]
+        elif left > 0:
+            raise ChaosdError(f"run {view.run} has {left:.0f} s left", hint=f"chaosd stop {view.run}")
+    return found
+
+
 def stop(chosen: Views) -> tuple[list[str], list[str]]:
     """Have the engines of these runs end, and wait; each puts everything back.
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
+from chaosd.checks.threshold import METRICS
 from chaosd.scenario import Scenario
 
 
@@ -39,6 +40,28 @@ def describe(kind: Any) -> dict[str, Any]:
         # its own fields come first, what all faults have comes last
         "fields": {name: about[name] for name in _own_first(kind)} | {"mechanism": forced},
     }
+
+
+def describe_check(kind: Any) -> dict[str, Any]:
+    """A class of checks as data: its words, fields and figures, and what must be installed for it."""
+    hints = _hints(kind)
+    about = {field.name: _field(field, *hints[field.name]) for field in msgspec.structs.fields(kind)}
+    label = {"type": "text", "required": False, "default": kind.kind, "description": "what it is called"}
+    return {
+        "name": kind.kind,
+        "doc": _words(kind),
+        "needs": list(kind.modules.values()),
+        "fields": {name: about[name] for name in _own_first(kind) if name not in _ALL_CHECKS}
+        | {"name": label}
+        | {name: about[name] for name in _ALL_CHECKS},
+        "figures": {
+            name: {"meaning": figure.about, "example": figure.unit.example}
+            for name, figure in (METRICS | dict(kind.gives)).items()
+        },
+    }
+
+
+_ALL_CHECKS = ("within", "rate", "netns")
 
 
 def _own_first(kind: Any) -> list[str]:
@@ -80,7 +103,7 @@ def _type_name(hint: Any) -> str:
         return f"list of {_type_name(inside[0])}"
     if origin is dict:
         return "mapping"
-    words = {"str": "text", "int": "number", "bool": "true | false"}
+    words = {"str": "text", "int": "number", "float": "number", "bool": "true | false"}
     return getattr(hint, "what", "") or words.get(hint.__name__, hint.__name__)
 
 

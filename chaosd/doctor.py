@@ -29,7 +29,7 @@ def look() -> dict[str, Any]:
 
 def _fault(name: str) -> dict[str, Any]:
     fault = registry()[name]
-    ladder = [mechanism for mechanism in fault.mechanisms if not mechanism.launched]
+    ladder = [mechanism for mechanism in fault.mechanisms if not mechanism.launched] or fault.mechanisms
     missing = {mechanism.name: mechanism.missing(anew=True) for mechanism in ladder}
     usable = [mechanism for mechanism, why in missing.items() if not why]
     chosen = usable if fault.combines else usable[:1]

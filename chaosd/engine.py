@@ -15,12 +15,12 @@ import msgspec
 
 from chaosd import plan as planning
 from chaosd import restore, watchdog
-from chaosd.canary import Widening
 from chaosd.checks.sampler import Sampler
-from chaosd.checks.threshold import Watch
-from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
+from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError
+from chaosd.expectation import Outcome, unmet
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
+from chaosd.judge import Judge
 from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import ProcessRef
@@ -80,16 +80,16 @@ class _Run:
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
         self.pulse = Pulse()
-        self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
         self.sampler = Sampler(plan.checks, plan.places)
         self.timeline = Timeline(plan, self._apply, self._retire)
-        self.widening = Widening(self.scenario.canary)
+        self.judge = Judge(self.scenario)
+        self.expected: list[Outcome] = []
         self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
         self.touched = False
         self.interrupt = Interrupt()
         self.live = 0.0  # since when the fault is, in seconds of now()
-        self.sampled = 0.0
-        self.ends = 0.0
+        self.sampled = self.ends = 0.0
+        self.measured = bool(self.scenario.steady_state or self.scenario.observe)
         self.journal = Journal.create(
             plan.run,
             show,
@@ -124,6 +124,8 @@ class _Run:
         if self.touched and end.verdict in ("passed", "aborted", "inconclusive"):
             recovery = self._guarded(self._recover)
             end = recovery if end.verdict == "passed" else end
+        if end.verdict == "passed" and (missed := unmet(self.expected)):
+            end = Ended("failed", missed)
         self.journal.write("end", verdict=end.verdict, reason=end.reason)
         self.journal.finish()
         self.watchdog.dismiss()
@@ -132,18 +134,10 @@ class _Run:
     def _guarded(self, phase: Callable[[], None]) -> Ended:
         try:
             phase()
-        except Ended as end:
-            return end
-        except TargetLostError as error:
-            if self.watchdog.dead():
+        except (Ended, ChaosdError, OSError) as error:
+            if isinstance(error, TargetLostError) and self.watchdog.dead():
                 return Ended("aborted", "the watchdog died")
-            return Ended("target-lost", str(error))
-        except UnsupportedError as error:
-            return Ended("unsupported", str(error))
-        except ChaosdError as error:
-            return Ended("refused", str(error))
-        except OSError as error:
-            return Ended("failed", str(error))
+            return Ended.of(error)
         return Ended("passed", "")
 
     # The phases of a run, in order.
@@ -151,7 +145,8 @@ class _Run:
     def _inject(self) -> None:
         self._phase("baseline")
         self._baseline()
-        self._prepare()
+        while not self.timeline.prepare(0.0):
+            self._tick()
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
@@ -160,12 +155,16 @@ class _Run:
             self._phase("inject")
             self.ends = now() + float(self.scenario.duration)
             self.pulse.set_deadline(self.ends)
-            self.timeline.move(0.0, self.widening.share)
+            # The kernel may take half a second for it: before a fault that checks watch, after any other.
+            early = apart if self.measured else ()
+            for edit in early:
+                self._apply(edit)
+            self.timeline.move(0.0, self.judge.share)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
         self.live = now()
-        for edit in apart:
+        for edit in apart[len(early) :]:
             self._apply(edit)
         try:
             while now() < self.ends and not self._over():
@@ -174,11 +173,14 @@ class _Run:
         finally:
             self._sample()
             self._stats("during", since=self.live)
+            self.expected = self.judge.outcomes(self.sampler, now(), self.live)
+            if self.expected:
+                self.journal.write("expected", sync=False, outcomes=msgspec.to_builtins(self.expected))
         if unhit := self.timeline.unhit():
             raise Ended("inconclusive", unhit)
 
     def _baseline(self) -> None:
-        if not self.plan.checks:
+        if not self.measured:
             return
         began = now()
         while now() < began + BASELINE:
@@ -186,10 +188,6 @@ class _Run:
         self._stats("before", since=began)
         if failing := self._failing(since=began):
             raise Ended("refused", f"the steady state does not hold: {failing}")
-
-    def _prepare(self) -> None:
-        while not self.timeline.prepare(0.0):
-            self._tick()
 
     def _apply(self, edit: Edit) -> None:
         self._renew()
@@ -212,6 +210,9 @@ class _Run:
         self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
+        faults = set(self.plan.edits)  # they come first: what moves the watchdog home may take as long
+        numbers = [number for edit, number in self.applied.items() if edit in faults]
+        restore.undo(self.journal, self.pulse.beat, only=numbers)
         for pause in (0.0, 0.1, 0.5, 2.0):
             time.sleep(pause)
             if not (stuck := restore.undo(self.journal, self.pulse.beat)):
@@ -249,9 +250,11 @@ class _Run:
             self._sample()
             self._check_held()
         if self.live:
-            self._judge()
-            self.timeline.move(min(now(), self.ends) - self.live, self.widening.share)
-        select.select([self.watchdog, *(self.until if self.live else ())], [], [], TICK)
+            self.sampler.heard()
+            self.judge.look(self.sampler, now(), self.live)
+            self.timeline.move(min(now(), self.ends) - self.live, self.judge.share)
+        wake = (*self.until, self.sampler.fileno()) if self.live else ()  # a new sample is judged at once
+        select.select([self.watchdog.fileno(), *wake], [], [], TICK)
 
     def _over(self) -> bool:
         return bool(self.until and select.select(self.until, [], [], 0)[0])
@@ -263,12 +266,6 @@ class _Run:
         for edit in self.applied:
             if (why := edit.lost()) and not self._over():
                 raise Ended("aborted", f"{edit.describe()}: {why}")
-
-    def _judge(self) -> None:
-        for watch in self.watches:
-            if breach := watch.breached(self.sampler, self.live):
-                raise Ended("aborted", breach)
-        self.widening.look(self.sampler, now(), self.live)
 
     def _renew(self) -> None:
         self.pulse.beat()

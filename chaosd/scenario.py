@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from chaosd import document, step
+from chaosd import document, expectation, step
 from chaosd.canary import Canary, CanaryFields
 from chaosd.checks import base as checks
-from chaosd.checks.threshold import DEFAULTS, Threshold
+from chaosd.checks.ready import implied
+from chaosd.checks.threshold import HOST, Threshold, defaults
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
-from chaosd.faults.base import find as fault_of
-from chaosd.faults.base import registry as faults
 from chaosd.step import Step
 from chaosd.units import Duration
 
@@ -39,9 +38,21 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: dict[str, checks.Check] = {}
     observe: dict[str, checks.Check] = {}
     abort_when: tuple[Threshold, ...] = ()
+    expect: tuple[Threshold, ...] = ()
     canary: Canary | None = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
+
+    @property
+    def checks(self) -> dict[str, checks.Check]:
+        """Every check that is sampled, by name; of the host also when only a threshold asks for it."""
+        declared = self.steady_state | self.observe
+        return declared | implied(self.thresholds, declared)
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """Every threshold that is watched."""
+        return (*self.abort_when, *(self.canary.shrink_when if self.canary else ()))
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +67,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     steady_state: list[Any] = []
     observe: list[Any] = []
     abort_when: list[str] = []
+    expect: list[str] = []
     canary: Any = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
@@ -110,14 +122,17 @@ def _checked(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
     steps = [_step(item, ("faults", i), problems) for i, item in enumerate(items)]
     if "faults" in values and not items:
         problems.add(("faults",), "names no fault", "see: chaosd faults")
-    names = [*steady, *observe]
+    for name in steady.keys() & observe.keys():
+        problems.add(("observe",), f"a check of the steady state is called {name!r}, too", "give it a name")
+    declared = steady | observe
     _check_times(steps, values.get("duration"), problems)
     return {
         "steady_state": steady,
         "observe": observe,
         "faults": tuple(filter(None, steps)),
-        "abort_when": _aborting(values.get("abort_when", []), names, problems),
-        "canary": _canary(values.get("canary"), names, problems),
+        "abort_when": _aborting(values.get("abort_when", []), declared, problems),
+        "expect": _expected(values.get("expect", []), declared, problems),
+        "canary": _canary(values.get("canary"), declared, problems),
     }
 
 
@@ -131,7 +146,7 @@ def _check_times(steps: list[Step | None], duration: Duration | None, problems: 
             problems.add(("faults", i), said, "a longer duration, or an earlier start")
 
 
-def _canary(item: Any, names: list[str], problems: Problems) -> Canary | None:
+def _canary(item: Any, declared: dict[str, checks.Check], problems: Problems) -> Canary | None:
     if item is None:
         return None
     fields = document.build(CanaryFields, item, ("canary",), problems)
@@ -140,23 +155,33 @@ def _canary(item: Any, names: list[str], problems: Problems) -> Canary | None:
     shares = fields.steps
     if list(shares) != sorted(set(shares)) or not shares[0]:
         problems.add(("canary", "steps"), "must grow from over 0%", "such as [1%, 10%, 100%]")
-    shrink = _thresholds(fields.shrink_when, ("canary", "shrink_when"), names, problems)
+    shrink = _thresholds(fields.shrink_when, ("canary", "shrink_when"), declared, problems)
     return Canary(steps=shares, every=fields.every, shrink_when=tuple(shrink))
 
 
-def _aborting(texts: list[str], names: list[str], problems: Problems) -> tuple[Threshold, ...]:
-    found = _thresholds(texts, ("abort_when",), names, problems)
+def _aborting(
+    texts: list[str], declared: dict[str, checks.Check], problems: Problems
+) -> tuple[Threshold, ...]:
+    found = _thresholds(texts, ("abort_when",), declared, problems)
     own = {(threshold.check, threshold.metric) for threshold in found}
-    return (*found, *(default for default in DEFAULTS if (default.check, default.metric) not in own))
+    return (*found, *(default for default in defaults() if (default.check, default.metric) not in own))
+
+
+def _expected(
+    texts: list[str], declared: dict[str, checks.Check], problems: Problems
+) -> tuple[Threshold, ...]:
+    found = _thresholds(texts, ("expect",), declared, problems)
+    expectation.check(found, [*declared], ("expect",), problems)
+    return tuple(found)
 
 
 def _thresholds(
-    texts: Iterable[str], path: document.Path, names: list[str], problems: Problems
+    texts: Iterable[str], path: document.Path, declared: dict[str, checks.Check], problems: Problems
 ) -> list[Threshold]:
     found = []
     for i, text in enumerate(texts):
         try:
-            found.append(Threshold.parse(text, names))
+            found.append(Threshold.parse(text, declared))
         except ChaosdError as error:
             problems.add((*path, i), error.message, error.hint)
     return found
@@ -178,7 +203,11 @@ def _checks(items: list[Any], key: str, problems: Problems) -> dict[str, checks.
             problems.add((key, i), f"unknown check {kind!r}", document.near(kind, checks.registry()))
             continue
         label = str(fields.pop("name", kind if kind not in found else f"{kind}{i + 1}"))
+        if label in found or (label == HOST and kind != HOST):
+            problems.add((key, i), f"the name {label!r} is taken", "give it another")
         check = document.build(checks.registry()[kind], fields, (key, i, kind), problems)
+        for problem in check.check() if check is not None else ():
+            problems.add((key, i, kind), problem)
         if check is not None:
             found[label] = check
     return found
@@ -221,57 +250,3 @@ def read(word: str) -> tuple[str, str]:
         return path.read_text("utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ChaosdError(f"{path}: cannot be read: {error}") from None
-
-
-def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:
-    """A scenario of one fault, for ``chaosd inject``."""
-    scenario = several([(fault, fields)], fault, duration, seed)
-    radius: Radius = "entire-system" if target == "host" else scenario.blast_radius
-    return msgspec.structs.replace(scenario, target=target, blast_radius=radius)
-
-
-def several(
-    faults: Sequence[tuple[str, Mapping[str, Any]]], name: str, duration: str, seed: int | None
-) -> Scenario:
-    """A scenario of some faults on one target, which is yet to be named.
-
-    Args:
-        faults: their names and fields.
-        name: what to call the scenario.
-        duration: how long they last, with a unit.
-        seed: of every random choice.
-
-    Raises:
-        ChaosdError: everything that is wrong, one line each.
-    """
-    built, wrong = [], []
-    for fault, fields in faults:
-        try:
-            built.append(_alone(fault, fields))
-        except ChaosdError as error:
-            wrong.append(error)
-    problems = Problems(name)
-    try:
-        length = Duration.parse(duration)
-        if not 0 < length <= LONGEST:
-            problems.add(("duration",), f"{length} is not allowed", f"more than 0 and at most {LONGEST}")
-        problems.raise_any()
-    except ChaosdError as error:
-        wrong.append(error)
-    if len(wrong) == 1:
-        raise wrong[0]
-    if wrong:
-        raise ChaosdError("\n".join(map(str, wrong)))
-    return Scenario(
-        name=name, faults=tuple(built), duration=length, blast_radius="service-cluster", seed=seed
-    )
-
-
-def _alone(fault: str, fields: Mapping[str, Any]) -> Step:
-    if fault_of(fault) is None:
-        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, faults()))
-    problems = Problems(fault)
-    built = step.build(fault, dict(fields), (), problems)
-    problems.raise_any()
-    assert built is not None
-    return built

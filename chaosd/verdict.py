@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from chaosd.errors import Exit
+from typing import Self
+
+from chaosd.errors import ChaosdError, Exit, TargetLostError, UnsupportedError
 
 VERDICTS = {
     "passed": Exit.OK,
@@ -25,3 +27,13 @@ class Ended(Exception):  # noqa: N818 - the end of a run is not an error
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """The end that an error brings; one that is an end already stays what it is."""
+        if isinstance(error, cls):
+            return error
+        kinds = {TargetLostError: "target-lost", UnsupportedError: "unsupported", ChaosdError: "refused"}
+        return cls(
+            next((word for kind, word in kinds.items() if isinstance(error, kind)), "failed"), str(error)
+        )

@@ -1,13 +1,29 @@
-"""The library's scenarios aimed at the demo: which service each hits, and on which page that shows."""
+"""The demo under traffic, and the library's scenarios aimed at it: which service, on which page it shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from chaosd.demo import Demo
+import yaml
 
+from chaosd import demo
+from chaosd.demo import Demo, Load, Settings
+from chaosd.demo.load import Ask
+
+SEED = 12
+"""With it even a chance of 5% strikes among the first ten."""
+FOLDER = Path(__file__).resolve().parents[1] / "build" / "chaos"
+"""Where everything goes that a make target writes."""
 TRAFFIC = ("/quote?room=double", "/bookings", "/receipt", "POST /bookings")
 """What clients ask for while a scenario runs, so that every fault has something to hit."""
 
@@ -66,13 +82,66 @@ BY_NAME = {
 """What a scenario wants otherwise than its category."""
 
 
+_FILL = 64 << 20
+"""Bytes that disk-filling takes of the host's own file system, which others need as well."""
+
+
+def _free(folder: str) -> int:
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize
+
+
+@contextmanager
+def busy(settings: Settings, rate: float = 12) -> Iterator[Demo]:
+    """A demo that clients use all the time, so many times a second."""
+    book = json.dumps({"room": "double", "guest": "Ann"})
+    with demo.up(settings) as d:
+        home = d.urls["booking"]
+        asks = [
+            Ask(home + word.removeprefix("POST "), book if word.startswith("POST ") else "")
+            for word in TRAFFIC
+        ]
+        clients = Load(asks, seconds=86_400, rate=rate, timeout=2, netns=d.client_netns)
+        threading.Thread(target=clients.run, daemon=True).start()
+        yield d
+
+
+def chaosd(*argv: str, seconds: float | None = None) -> int:
+    """Run chaosd in this terminal and wait for it; its exit status.
+
+    Args:
+        argv: what stands after ``chaosd``.
+        seconds: after which it is asked to end.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "chaosd", *argv])
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        while True:
+            try:
+                return process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                seconds = None
+            except KeyboardInterrupt:
+                seconds = None  # it was told by the terminal as well, and ends in order
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def write(path: Path, data: dict[str, Any]) -> str:
+    """Write a file for chaosd, and its folder if need be; its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(data, sort_keys=False), "utf-8")
+    return str(path)
+
+
 def aim(name: str, category: str) -> Aim:
     """Where a scenario goes."""
     return BY_NAME.get(name) or BY_CATEGORY.get(category) or Aim()
 
 
-def words(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) -> list[str]:
-    """What stands after ``chaosd run NAME`` to aim it at a running demo.
+def fields(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) -> dict[str, Any]:
+    """What a suite says of a scenario to aim it at a running demo: its target, and what to set.
 
     Args:
         name: of the scenario.
@@ -85,14 +154,21 @@ def words(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) -
     values = {
         "url": demo.urls["booking"] + where.page,
         "from": demo.client_netns,
-        "port": port,
-        "cidrs": f"[{host}/32]",
+        "port": int(port),
+        "cidrs": [f"{host}/32"],
+        "leave": f"{_free(demo.folder) - _FILL}B",
         "path": f"{demo.folder}/{where.path}".rstrip("/"),
-        "file": where.path,
         "status": f"{demo.urls['booking']}/health",
         "closed": "ok",
     }
+    fitting = {key: value for key, value in values.items() if key in parameters}
+    return {"target": f"pid:{demo.pids[where.service]}", "set": fitting}
+
+
+def words(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) -> list[str]:
+    """The same as it stands after ``chaosd run NAME``."""
+    aimed = fields(name, category, parameters, demo)
     settings = [
-        word for key, value in values.items() if key in parameters for word in ("--set", f"{key}={value}")
+        word for key, value in aimed["set"].items() for word in ("--set", f"{key}={json.dumps(value)}")
     ]
-    return ["--target", f"pid:{demo.pids[where.service]}", *settings]
+    return ["--target", aimed["target"], *settings]

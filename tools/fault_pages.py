@@ -15,13 +15,14 @@ from typing import Any, get_args, get_type_hints
 from msgspec.structs import replace
 
 from chaosd.catalog import describe
+from chaosd.direct import single
 from chaosd.document import scalar
 from chaosd.faults._network import NetworkFault
 from chaosd.faults._syscall import SyscallFault
 from chaosd.faults.base import Fault, registry
 from chaosd.kernel.hooks import SECURITY_HOOKS
 from chaosd.kernel.syscalls import GROUPS
-from chaosd.scenario import library, load, single
+from chaosd.scenario import library, load
 from chaosd.units import Percent
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "faults"
@@ -40,11 +41,17 @@ SHARED: dict[str, Any] = {
 }
 """The filters that network faults share, with a value by which it shows whether a fault takes one."""
 
+NOTES = Path(__file__).parent / "notes"
+"""What else a page says, in a file for each fault that needs it."""
+
 EXAMPLES = {
+    "clock.skew": "offset=-1h",
     "cpu.pin": "cpus=[0]",
     "dns.error": "kind=servfail names=[.example.com]",
     "network.connection_limit": "limit=10 window=60s ports=[5432]",
     "disk.fill": "path=/var/lib percent=95%",
+    "disk.latency": "path=/var/lib/app delay=20ms",
+    "disk.throttle": "path=/var/lib/app write=1MB/s write_iops=50",
     "network.corrupt": "percent=5%",
     "network.delay": "delay=100ms jitter=20ms ports=[5432]",
     "network.duplicate": "percent=5%",
@@ -145,7 +152,7 @@ PAGE = """\
 {doc}
 {warning}
 ```console
-# chaosd inject {name} {fields}--target {target} --duration 30s
+# chaosd {command}
 ```
 
 In a [scenario](../scenarios.md):
@@ -165,8 +172,7 @@ is, and what would mend the others.
 ## Fields
 
 {own}
-{shared}"""
-
+{shared}{notes}"""
 
 CALLS = """\
 ## Which calls are hit
@@ -216,9 +222,9 @@ COVERED = (
 
 
 def _calls_section() -> str:
-    table = _fields(describe(SyscallFault)["fields"], _of_calls())
+    table = fields_table(describe(SyscallFault)["fields"], _of_calls())
     groups = "\n".join(f"| `{name}` | {', '.join(calls)} |" for name, calls in GROUPS.items())
-    covered = _table(("", "override", "security", "cgroup", "notify", "ptrace"), COVERED)
+    covered = grid(("", "override", "security", "cgroup", "notify", "ptrace"), COVERED)
     security = ", ".join(sorted(_asked()))
     return CALLS.format(table=table, groups=groups, covered=covered, security=security)
 
@@ -238,8 +244,8 @@ def pages() -> dict[str, str]:
         (f"[`{name}`]({name}.md)", describe(kind)["doc"], ", ".join(describe(kind)["mechanisms"]))
         for name, kind in registry().items()
     ]
-    filters = _fields(describe(NetworkFault)["fields"], [*SHARED])
-    table = _table(("fault", "what it does", "mechanisms, best first"), rows)
+    filters = fields_table(describe(NetworkFault)["fields"], [*SHARED])
+    table = grid(("fault", "what it does", "mechanisms, best first"), rows)
     found["README.md"] = INDEX.format(table=table) + FILTERS.format(table=filters) + "\n" + _calls_section()
     return found
 
@@ -258,14 +264,26 @@ def page(kind: type[Fault]) -> str:
         warning="\n**This cannot be undone.**\n"
         if about["irreversible"] and "undone" not in about["doc"]
         else "",
-        fields=f"{shown} " if shown else "",
-        target="unit:api" if about["irreversible"] else "container:api",
+        command=_command(kind, shown),
         yaml=_yaml(kind.name, shown),
         scenarios=_scenarios(kind.name),
-        mechanisms=_table(("mechanism", "what it is", "needs"), _mechanisms(about)),
-        own=_fields(about["fields"], own),
+        mechanisms=grid(("mechanism", "what it is", "needs"), _mechanisms(about)),
+        own=fields_table(about["fields"], own),
         shared=_shared(kind),
+        notes=_notes(kind.name),
     )
+
+
+def _notes(fault: str) -> str:
+    path = NOTES / f"{fault}.md"
+    return f"\n{path.read_text('utf-8')}" if path.exists() else ""
+
+
+def _command(kind: type[Fault], shown: str) -> str:
+    fault = f"{kind.name} {shown}".strip()
+    if all(mechanism.launched for mechanism in kind.mechanisms):
+        return f'exec --fault "{fault}" -- ./server --port 8000'
+    return f"inject {fault} --target {'unit' if kind.irreversible else 'container'}:api --duration 30s"
 
 
 def example(kind: type[Fault]) -> str:
@@ -308,7 +326,8 @@ def _mechanisms(about: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield f"`{name}`", about["notes"].get(name) or MECHANISMS.get(name, ""), needs
 
 
-def _fields(fields: dict[str, Any], names: list[str]) -> str:
+def fields_table(fields: dict[str, Any], names: list[str]) -> str:
+    """The fields of a fault or check that have these names, as a table in Markdown."""
     rows = [
         (
             f"`{name}`",
@@ -318,7 +337,7 @@ def _fields(fields: dict[str, Any], names: list[str]) -> str:
         )
         for name in names
     ]
-    return _table(("field", "type", "default", "meaning"), rows)
+    return grid(("field", "type", "default", "meaning"), rows)
 
 
 def _shared(kind: type[Fault]) -> str:
@@ -341,7 +360,8 @@ def _shared(kind: type[Fault]) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: Any) -> str:
+def grid(head: tuple[str, ...], rows: Any) -> str:
+    """A table in Markdown."""
     lines = [head, tuple("---" for _ in head), *rows]
     cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
     return "\n".join(f"| {line} |" for line in cells)

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaosd.cli import complete
+from chaosd.cli.run import set_option
+
 if TYPE_CHECKING:
     from chaosd.journal import Record
     from chaosd.kernel.launch import Launch
@@ -28,6 +31,8 @@ _HELP = """Start COMMAND under faults from its first instruction on.
 
     chaosd exec --fault "syscall.error syscalls=[fsync] errno=EIO budget=3" -- ./server --port 80
 
+    chaosd exec --scenario clock-skew --set offset=+90s -- ./server --port 80
+
     The faults are lifted when the command ends, or when the duration is over; then it goes on
     without. It has this terminal and these standard streams; chaosd speaks on standard error alone.
 
@@ -43,13 +48,22 @@ _HELP = """Start COMMAND under faults from its first instruction on.
 
 @click.command("exec", help=_HELP, context_settings={"allow_interspersed_args": False}, no_args_is_help=True)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND [ARG]...")
-@click.option("--fault", "faults", multiple=True, required=True, metavar="'FAULT KEY=VALUE ...'",
+@click.option("--fault", "faults", multiple=True, metavar="'FAULT KEY=VALUE ...'",
               help="A fault and its fields, as for chaosd inject; may be given several times.")  # fmt: skip
+@click.option("--scenario", "word", metavar="SCENARIO", shell_complete=complete.scenario,
+              help="The faults of a scenario instead: a file or a built-in one.")  # fmt: skip
+@set_option
 @click.option("--duration", metavar="D", help="Lift the faults after so long, such as 30s; at most 30m.")
 @click.option("--seed", type=int, help="Seed of every random choice; the same seed, the same choices.")
 @click.option("--json", "as_json", is_flag=True, help="Report as one JSON document.")
 def command(
-    command: tuple[str, ...], faults: tuple[str, ...], duration: str | None, seed: int | None, as_json: bool
+    command: tuple[str, ...],
+    faults: tuple[str, ...],
+    word: str | None,
+    settings: dict[str, Any],
+    duration: str | None,
+    seed: int | None,
+    as_json: bool,
 ) -> None:
     """See ``_HELP``."""
     from chaosd.cli.output import print_error
@@ -57,7 +71,14 @@ def command(
 
     try:
         path = _program(command[0])
-        scenario = _scenario(faults, os.path.basename(command[0]), duration or _LONGEST, seed)
+        if bool(word) == bool(faults):
+            raise ChaosdError(
+                "give either --fault, once or more, or --scenario", hint="see: chaosd exec --help"
+            )
+        if word:
+            scenario = _from_library(word, settings, duration, seed)
+        else:
+            scenario = _scenario(faults, os.path.basename(command[0]), duration or _LONGEST, seed)
         sys.exit(_Foreground(path, command, as_json).run(scenario))
     except ChaosdError as error:
         print_error(error, as_json=as_json, err=True)
@@ -79,9 +100,16 @@ def _program(word: str) -> str:
 
 
 def _scenario(faults: tuple[str, ...], name: str, duration: str, seed: int | None) -> Scenario:
-    from chaosd.scenario import several
+    from chaosd.direct import several
 
     return several([_fault(text) for text in faults], f"exec {name}", duration, seed)
+
+
+def _from_library(word: str, settings: dict[str, Any], duration: str | None, seed: int | None) -> Scenario:
+    from chaosd.scenario import load
+
+    given = {"duration": duration, "seed": seed}
+    return load(word, settings | {key: value for key, value in given.items() if value is not None})
 
 
 def _fault(text: str) -> tuple[str, dict[str, Any]]:

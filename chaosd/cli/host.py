@@ -121,8 +121,11 @@ def stop(run: str | None, everything: bool, as_json: bool) -> None:
 @click.argument("run", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every run, live or dead.")
 @click.option("--scrub", is_flag=True, help="Also remove leftovers of chaosd that no journal knows.")
+@click.option(
+    "--overdue", is_flag=True, help="Only if its time is over and something is left of it: for timers."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-def revert(run: str | None, everything: bool, scrub: bool, as_json: bool) -> None:
+def revert(run: str | None, everything: bool, scrub: bool, overdue: bool, as_json: bool) -> None:
     """Put back what a run changed. Needs no daemon, works on any state, can be repeated.
 
     A live run is ended first, by force if it does not answer.
@@ -130,13 +133,14 @@ def revert(run: str | None, everything: bool, scrub: bool, as_json: bool) -> Non
     from chaosd import client
     from chaosd.errors import Exit
 
-    if client.instead():
+    if client.instead() and not overdue:
         told = client.ask("POST", "/v1/revert", {"run": run, "all": everything, "scrub": scrub})
         done, problems = told["done"], told["problems"]
     else:
         from chaosd import byhand
 
-        done, problems = byhand.revert(byhand.choose(run, everything=everything or scrub))
+        chosen = byhand.overdue(run) if overdue else byhand.choose(run, everything=everything or scrub)
+        done, problems = byhand.revert(chosen)
         if scrub and not problems:
             from chaosd.restore import scrub as scrub_host
 

@@ -1,6 +1,8 @@
-"""``faults``: what there is to choose from, and what listings share."""
+"""``faults`` and ``checks``: what there is to choose from, and what listings share."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
@@ -56,8 +58,52 @@ def faults_show(name: str, as_json: bool) -> None:
         return
     click.echo(f"{name}: {data['doc']}\n")
     click.echo(f"mechanisms, best first: {', '.join(data['mechanisms'])}\n")
-    width = max(len(field) for field in data["fields"])
-    for field, about in data["fields"].items():
+    _fields(data["fields"])
+
+
+@click.group(cls=ListByDefault)
+def checks() -> None:
+    """List what can be measured, or show one check."""
+
+
+@checks.command("list")
+@json_option
+def checks_list(as_json: bool) -> None:
+    """List every kind of check with a line about it."""
+    from chaosd.catalog import summary
+    from chaosd.checks.base import registry
+
+    table({name: summary(kind) for name, kind in registry().items()}, as_json)
+
+
+@checks.command("show")
+@click.argument("name", shell_complete=complete.check)
+@json_option
+def checks_show(name: str, as_json: bool) -> None:
+    """Show the fields of a check, and the figures that thresholds can be about."""
+    from chaosd.catalog import describe_check
+    from chaosd.checks.base import registry
+    from chaosd.document import near
+    from chaosd.errors import ChaosdError
+
+    known = registry()
+    if name not in known:
+        raise ChaosdError(f"unknown check {name!r}", hint=near(name, known))
+    data = describe_check(known[name])
+    if as_json:
+        print_json(data)
+        return
+    click.echo(f"{name}: {data['doc']}\n")
+    _fields(data["fields"])
+    click.echo("\nfigures for thresholds:\n")
+    width = max(map(len, data["figures"]))
+    for figure, about in data["figures"].items():
+        click.echo(f"  {figure:{width}}  {about['example']:5}  {about['meaning']}")
+
+
+def _fields(fields: dict[str, Any]) -> None:
+    width = max(map(len, fields))
+    for field, about in fields.items():
         default = "required" if about["required"] else f"default {about['default']}"
         click.echo(f"  {field:{width}}  {about['type']}, {default}")
         if about["description"]:

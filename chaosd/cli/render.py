@@ -195,6 +195,8 @@ def plan(data: dict[str, Any]) -> None:
         _say(f"steady state  {name}: {check}")
     if data["abort_when"]:
         _say(f"abort when    {', '.join(data['abort_when'])}")
+    if data["expect"]:
+        _say(f"expect        {', '.join(data['expect'])}")
     _say(("nothing was touched", "dim"))
 
 
@@ -210,6 +212,9 @@ def result(view: View) -> None:
     for fault in view.plan.get("faults", ()):
         for line in fault["effect"]:
             _say(("configured  ", "dim"), line)
+    for outcome in view.expected:
+        mark = ("held", "green") if outcome["held"] else ("not so", "red")
+        _say(("expected  ", "dim"), f"{outcome['says']}: {outcome['measured']}, ", mark)
     _struck(view)
     if view.recovered_after is not None:
         _say(f"steady state again {words.seconds(view.recovered_after)} after the fault was lifted")

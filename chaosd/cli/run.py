@@ -126,7 +126,7 @@ def inject(
     assert duration is not None
 
     def load() -> Scenario:
-        from chaosd.scenario import single
+        from chaosd.direct import single
 
         return single(fault, fields, target, duration, seed)
 

@@ -41,11 +41,13 @@ def schema() -> Schema:
     own = {name: _field(hint) for name, hint in _hints(Scenario).items() if name not in _BY_HAND}
     own["canary"] = _fields(CanaryFields, {})
     own["parameters"] = {"type": "object", "description": "values with a name, for --set"}
+    threshold = {"anyOf": [{"$ref": "#/$defs/threshold"}, _REFERENCE]}
     named = {
         "faults": _list(_one_of(faults(), _timing())) | {"minItems": 1},
         "steady_state": _list(_one_of(checks.registry(), {"name": str})),
         "observe": _list(_one_of(checks.registry(), {"name": str})),
-        "abort_when": _list({"anyOf": [{"$ref": "#/$defs/threshold"}, _REFERENCE]}),
+        "abort_when": _list(threshold),
+        "expect": _list(threshold),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -58,7 +60,7 @@ def schema() -> Schema:
     }
 
 
-_BY_HAND = ("faults", "steady_state", "observe", "abort_when", "parameters", "canary")
+_BY_HAND = ("faults", "steady_state", "observe", "abort_when", "expect", "parameters", "canary")
 
 
 def _timing() -> dict[str, Any]:

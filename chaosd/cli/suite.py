@@ -27,7 +27,7 @@ _HELP = """Run the scenarios of a CATEGORY, of all categories, or of a suite FIL
     Exit status, of all runs the worst, in this order:
       10  something could not be put back
       6   interrupted
-      1   a steady state did not come back
+      1   a steady state did not come back, or something expected did not come true
       3   aborted by a threshold
       2   refused
       4   a fault hit nothing

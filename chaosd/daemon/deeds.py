@@ -152,7 +152,7 @@ def library(name: str) -> Path:
 
 def permit(parsed: Scenario, allow: list[str] | None) -> None:
     """Refuse what would run a program, or show a file, that is not among these; None allows all."""
-    checks = (parsed.steady_state | parsed.observe).values()
+    checks = parsed.checks.values()
     for wanted in (*(c.executes for c in checks), *(step.fault.executes for step in parsed.faults)):
         if wanted and allow is not None and wanted not in allow:
             raise DeniedError(403, f"the daemon may not use {wanted}", "add it to allow in its configuration")

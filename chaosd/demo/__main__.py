@@ -12,8 +12,8 @@ from socketserver import BaseServer
 from chaosd.demo import world
 from chaosd.demo.load import Load, Summary
 from chaosd.demo.settings import Settings, add_arguments, from_arguments
-from chaosd.demo.supervisor import SERVICES, Supervisor
-from chaosd.demo.world import DemoError
+from chaosd.demo.supervisor import Supervisor
+from chaosd.demo.world import SERVICES, DemoError
 
 _ANY = "0.0.0.0"  # noqa: S104 - of a network namespace of its own
 
@@ -112,8 +112,8 @@ def _serve(args: argparse.Namespace) -> None:
     # The supervisor waits for its signals with them blocked, and a mask survives exec.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     world.die_with(args.parent)
-    world.call_myself(f"demo-{args.service}")
     settings = from_arguments(args)
+    world.call_myself(f"{settings.title}-{args.service}")
     world.enter(settings.name)
     server = _server(args.service, settings)
     os.write(sys.stdout.fileno(), b".")

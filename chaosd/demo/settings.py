@@ -16,6 +16,7 @@ class Settings:
     """All times are seconds. A field ``retry`` that is on by default becomes ``--no-retry``."""
 
     name: str = _knob("chaosd-demo", "network namespace of the services; the client's adds -client")
+    title: str = _knob("demo", "what its processes are called before a dash and the name of the service")
     booking_port: int = _knob(8000, "port of the booking service")
     database_port: int = _knob(5432, "port of the database")
     pms_port: int = _knob(8080, "port of the property-management system")
@@ -58,6 +59,10 @@ class Settings:
     def client_name(self) -> str:
         """The network namespace load comes from."""
         return f"{self.name}-client"
+
+    def cgroup(self, service: str) -> str:
+        """What the cgroups of a service are called."""
+        return f"{self.name}-{service}"
 
     @property
     def folder(self) -> str:

@@ -9,15 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from chaosd.demo import hostwork, world
+from chaosd.demo import cgroups, hostwork, world
 from chaosd.demo.settings import Settings
-from chaosd.demo.world import DemoError
+from chaosd.demo.world import SERVICES, DemoError
 
-SERVICES = ("names", "database", "pms", "booking")
 _STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _READY_WITHIN = 10.0
 
@@ -110,6 +110,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=partial(cgroups.join, self._settings.cgroup(name)),  # noqa: PLW1509 - this process has one thread
             env=environment(),
         )
 

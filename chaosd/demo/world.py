@@ -18,10 +18,12 @@ from ctypes import CDLL, get_errno
 from pathlib import Path
 from typing import Any
 
+from chaosd.demo import cgroups
 from chaosd.demo.settings import Settings
 
 BOOKING, DATABASE, PMS, NAMES, CLIENT = "10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.4", "10.66.0.100"
 PMS_NAME = "pms.demo.internal"
+SERVICES = ("names", "database", "pms", "booking")
 
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -76,8 +78,13 @@ class Claim:
             self._path.unlink()
             raise DemoError(f"network namespace {taken[0]} is there already and is not a demo's")
         self.write({"supervisor": os.getpid()})
-        remove_namespaces(settings)
-        remove_folder(settings)
+        self._remove()
+
+    def _remove(self) -> None:
+        remove_namespaces(self._settings)
+        remove_folder(self._settings)
+        for service in SERVICES:
+            cgroups.remove(self._settings.cgroup(service))
 
     def _lock(self) -> int:
         if os.geteuid() != 0:
@@ -102,9 +109,8 @@ class Claim:
         os.ftruncate(self._fd, len(data))
 
     def release(self) -> None:
-        """Remove the namespaces and the files."""
-        remove_namespaces(self._settings)
-        remove_folder(self._settings)
+        """Remove the namespaces, the files and the cgroups."""
+        self._remove()
         self._path.unlink(missing_ok=True)
         os.close(self._fd)
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 import msgspec
 
 from chaosd.errors import ChaosdError, UnsupportedError
+from chaosd.kernel import launch
 from chaosd.kernel.capability import Capability
 from chaosd.kernel.edit import Edit
 from chaosd.shape import Shape
@@ -27,6 +28,11 @@ class Mechanism(msgspec.Struct, frozen=True):
     needs: tuple[Capability, ...] = ()
     note: str = ""
     launched: bool = False
+
+    def out_of_place(self) -> list[str]:
+        """Why it cannot be used on what is aimed at, whatever this host can."""
+        here = not self.launched or launch.current() is not None
+        return [] if here else ["only of a program that it starts itself (chaosd exec)"]
 
     def missing(self, *, anew: bool = False) -> list[str]:
         """Why it cannot be used here, one line for each capability that is missing.
@@ -115,7 +121,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ChaosdError(f"{self.name} has no mechanism {self.mechanism!r}", hint=f"one of {known}")
         missing = {}
         for mechanism in ladder:
-            if not (why := mechanism.missing()):
+            if not (why := mechanism.out_of_place() or mechanism.missing()):
                 return mechanism
             missing[mechanism.name] = why
         reasons = "; ".join(f"by {name}, {', '.join(why)}" for name, why in missing.items())

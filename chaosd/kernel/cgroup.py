@@ -213,9 +213,14 @@ def _controller(name: str, key: str, file: str) -> Verdict:
         return Verdict(False, f"cgroup {version} has no {name} controller here", mend)
     # where the root has not enabled a v2 controller for its children, no file of it is there to look for
     enabled = key != UNIFIED or name in read(root(key), "cgroup.subtree_control").split()
-    return _scratch(
-        key, file if enabled else "cgroup.procs", "needs CONFIG_CFS_BANDWIDTH" if name == "cpu" else ""
-    )
+    return _scratch(key, file if enabled else "cgroup.procs", _MENDS.get(name, ""))
+
+
+_MENDS = {
+    "cpu": "needs CONFIG_CFS_BANDWIDTH",
+    "io": "needs CONFIG_BLK_DEV_THROTTLING",
+    "blkio": "needs CONFIG_BLK_DEV_THROTTLING",
+}
 
 
 def _usable(name: str, version: str, file: str) -> Capability:
@@ -229,6 +234,8 @@ MEMORY_V2, MEMORY_V1 = (
     _usable("memory", "v2", "memory.high"),
     _usable("memory", "v1", "memory.limit_in_bytes"),
 )
+IO_V2 = _usable("io", "v2", "io.max")
+BLKIO_V1 = _usable("blkio", "v1", "blkio.throttle.read_bps_device")
 PIDS_V2, PIDS_V1 = _usable("pids", "v2", "pids.max"), _usable("pids", "v1", "pids.max")
 
 

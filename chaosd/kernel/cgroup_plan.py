@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 
 from chaosd.errors import ChaosdError
+from chaosd.kernel import cgroup_io
 from chaosd.kernel.cgroup import (
     UNIFIED,
     CgroupRef,
@@ -40,19 +41,26 @@ def in_place(cgroup: CgroupRef, key: str, controller: str, settings: dict[str, s
     Raises:
         ChaosdError: it has no such control file and cannot be given it, or has the values already.
     """
-    if key != UNIFIED or controller in read(cgroup, "cgroup.controllers").split():
-        edits = [change(cgroup, file, value) for file, value in settings.items()]
-        if all(edit.before == edit.after for edit in edits):
-            raise ChaosdError(f"{cgroup.path} has these values already: {settings}", hint="ask for others")
-        return [edit for edit in edits if edit.before != edit.after]
-    files = [
-        ControlFile(cgroup, file, DEFAULTS[file], value_in(file, value)) for file, value in settings.items()
-    ]
+    there = key != UNIFIED or controller in read(cgroup, "cgroup.controllers").split()
+    files = [edit for file, value in settings.items() for edit in _changes(cgroup, file, value, there=there)]
+    if not files:
+        raise ChaosdError(f"{cgroup.path} has these values already: {settings}", hint="ask for others")
+    if there:
+        return files
     if cgroup.path == parent_of(cgroup.path):
         raise ChaosdError(
             f"{cgroup.path} is the root cgroup, which takes no limits", hint="aim at a part of it"
         )
     return [*enabling(parent_of(cgroup.path), controller), *files]
+
+
+def _changes(cgroup: CgroupRef, file: str, value: str, *, there: bool) -> Sequence[Edit]:
+    if file in cgroup_io.FILES:
+        return cgroup_io.changes(cgroup, file, value, there=there)
+    if not there:
+        return [ControlFile(cgroup, file, DEFAULTS[file], value_in(file, value))]
+    edit = change(cgroup, file, value)
+    return [edit] if edit.before != edit.after else []
 
 
 def enclose(
@@ -61,9 +69,9 @@ def enclose(
     """The edits that put processes into a cgroup ``name`` of their own, with values set in it.
 
     It is a child of the cgroup each of them is in, so that every limit above goes on holding. On
-    v2 a cgroup that has processes cannot enable the memory controller for its children (the "no
+    v2 a cgroup that has processes cannot enable the memory or io controller for its children (the "no
     internal process" rule); cpu, cpuset and pids can be enabled there for a *threaded* child.
-    For memory the child is made further up, and only where no set limit is escaped by that.
+    For memory and io the child is made further up, and only where no set limit is escaped by that.
     Two faults of one run that put the same processes into the same cgroup share it.
 
     Raises:
@@ -111,7 +119,11 @@ def _enclose(
         yield from enabling(parent, controller)
     group = Subgroup(CgroupRef.at(parent), f"{name}-{leader.pid}", home, extra)
     yield group
-    yield from (Setting(group.path, file, value) for file, value in settings.items())
+    for file, value in settings.items():
+        if file in cgroup_io.FILES:
+            yield from cgroup_io.settings(group.path, file, value)
+        else:
+            yield Setting(group.path, file, value)
     yield Move(tuple(processes), home, group.path)
 
 

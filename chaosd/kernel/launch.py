@@ -22,6 +22,7 @@ from chaosd.kernel.process import ProcessRef
 WAITING = "chaosd.exec"
 """What the kernel calls it (proc_pid_comm(5)) until the program has taken its place."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_SETENV = b"setenv "  # no filter begins so: the first instruction of one loads the architecture
 _WITHIN = 10.0
 _current: list[Launch] = []
 
@@ -35,6 +36,7 @@ class Launch:
     """
 
     def __init__(self, path: str, argv: Sequence[str]) -> None:
+        self.path = path
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         engine = os.getpid()
         self.pid = os.fork()
@@ -77,6 +79,16 @@ class Launch:
                 raise seccomp.refusal(int(self._end.recv(64) or 0))
             time.sleep(0.001)
         raise ChaosdError("the program to be started took no filter")
+
+    def setenv(self, name: str, value: str) -> None:
+        """Let it begin with a variable in its environment.
+
+        Raises:
+            ChaosdError: it has begun already.
+        """
+        if self.begun:
+            raise ChaosdError("the environment of a program that has begun cannot be changed")
+        self._end.send(_SETENV + os.fsencode(f"{name}={value}"))
 
     def begin(self) -> None:
         """Let the program take its place."""
@@ -158,5 +170,8 @@ def _wait(end: socket.socket) -> None:
     while (told := end.recv(1 << 16)) != b"go":
         if not told:
             raise SystemExit  # the engine has gone
-        if number := seccomp.install(told):
+        if told.startswith(_SETENV):
+            name, _, value = told.removeprefix(_SETENV).partition(b"=")
+            os.environb[name] = value
+        elif number := seccomp.install(told):
             end.send(str(number).encode())

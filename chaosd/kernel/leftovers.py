@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from chaosd.kernel import cgroup_scrub, load_child, netlink
+from chaosd.kernel import cgroup_scrub, clock, load_child, netlink
 from chaosd.kernel.edit import MARK
 from chaosd.kernel.netns import NetnsRef
 
@@ -56,7 +56,8 @@ def ours() -> list[Leftover]:
         Leftover(f"process {pid} of a load", partial(load_child.end_one, pid))
         for pid in load_child.processes()
     ]
-    return [*_of_network(), *loads, *groups]
+    clocks = [Leftover(f"clock page {path}", partial(clock.end, path)) for path in clock.pages()]
+    return [*_of_network(), *loads, *groups, *clocks]
 
 
 def _of_network() -> Iterator[Leftover]:

@@ -110,7 +110,7 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
 
     def describe(self) -> str:
         """The command."""
-        return f"systemctl {' '.join(set_arguments(self.unit, [f'{self.key}={self.after}']))}"
+        return f"systemctl {' '.join(self._setting(self.after))}"
 
     def apply(self) -> None:
         """Set it, if its drop-in is what it was when this was planned."""
@@ -122,7 +122,7 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
 
     def _set(self) -> None:
         value = dial.wanted(self.slot, self.loose, self.after)
-        systemctl(*set_arguments(self.unit, [f"{self.key}={value}"]))
+        systemctl(*self._setting(value))
 
     @property
     def control(self) -> Control:
@@ -147,7 +147,7 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
         if not self._ours(now):
             return Undo.FOREIGN
         if loaded:
-            systemctl(*set_arguments(self.unit, [f"{self.key}={self.before}"]))
+            systemctl(*self._setting(self.before))
         _restore(self.path, self.dropin)
         systemctl("daemon-reload")
         return Undo.DONE
@@ -172,6 +172,9 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
         found = configuration(self.cgroup.path) if self.cgroup is not None else {}
         return found | {self.path: _text(self.path) or ""}
 
+    def _setting(self, value: str) -> tuple[str, ...]:
+        return set_arguments(self.unit, [f"{self.key}={line}" for line in value.split("\n")])
+
     def _ours(self, text: str | None) -> bool:
         value = assigned(text or "", self.key)
         if value is not None and self.loose and dial.lies_between(value, self.loose, self.after):
@@ -193,7 +196,12 @@ def set_properties(unit: str, values: dict[str, str], cgroup: CgroupRef, file: s
 def _property(unit: str, key: str, value: str) -> UnitProperty:
     shown = _SHOWN.get(key, key)
     before = assignment(key, systemctl("show", f"--property={shown}", "--value", "--", unit))
-    return UnitProperty(unit, key, before, value, _text(f"{CONTROL}/{unit}.d/50-{key}.conf"))
+    return UnitProperty(unit, key, before, value, dropin(unit, key))
+
+
+def dropin(unit: str, key: str) -> str | None:
+    """The text of the drop-in that systemd keeps a runtime property of a unit in; None when there is none."""
+    return _text(f"{CONTROL}/{unit}.d/50-{key}.conf")
 
 
 def assignment(key: str, shown: str) -> str:

@@ -104,7 +104,7 @@ def fit(entries: Iterable[Entry], settings: Mapping[str, Any]) -> list[Entry]:
 
 
 def of_category(category: str) -> list[Entry]:
-    """The scenarios that come with chaosd of one category, or of ``all``.
+    """The scenarios that come with chaosd of a category, or of ``all``, less those for ``chaosd exec``.
 
     Raises:
         ChaosdError: there is no such category.
@@ -115,4 +115,9 @@ def of_category(category: str) -> list[Entry]:
             found.setdefault(key, []).append(Entry(scenario=name))
     if category not in found:
         raise ChaosdError(f"there is no category {category!r}", hint=document.near(category, found))
-    return found[category]
+    return [each for each in found[category] if not _for_exec(each)]
+
+
+def _for_exec(each: Entry) -> bool:
+    """Whether a fault of a scenario is only for a program that chaosd starts."""
+    return any(all(way.launched for way in step.fault.mechanisms) for step in each.load().faults)

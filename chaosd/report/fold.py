@@ -50,7 +50,7 @@ class View(msgspec.Struct):
     ``stats`` holds the checks' figures before, during and after the fault; ``checks`` the newest
     sample; ``evidence`` the kernel's counts, one entry for each fault that counts; ``hits`` the
     newest single events that were recorded; ``levels`` how strong each fault of the plan is, from 0
-    to 1. ``series`` has all samples, oldest first.
+    to 1; ``expected`` what became of each expectation. ``series`` has all samples, oldest first.
     """
 
     run: str = ""
@@ -69,6 +69,7 @@ class View(msgspec.Struct):
     levels: list[float] = []
     stats: dict[str, dict[str, dict[str, Any]]] = {}
     edits: dict[int, EditState] = {}
+    expected: list[dict[str, Any]] = []
     restored: dict[str, Any] = {}
     recovered_after: float | None = None
     verdict: str = ""
@@ -131,6 +132,9 @@ class View(msgspec.Struct):
 
     def _on_stats(self, record: Record) -> None:
         self.stats[record["when"]] = record["checks"]
+
+    def _on_expected(self, record: Record) -> None:
+        self.expected = record["outcomes"]
 
     def _on_restored(self, record: Record) -> None:
         self.restored = record

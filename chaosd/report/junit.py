@@ -106,7 +106,8 @@ def _told(run: Run) -> list[str]:
     effects = [f"configured: {line}" for fault in run.faults for line in fault.effect]
     measured = [f"measured: {line}" for line in lines.measured(run)]
     hits = [f"hit: {e.fault} on {e.target}: {e.injected} of {e.matched} {e.unit}" for e in run.evidence]
-    return [*effects, *measured, *hits, run.restoration.says, f"again: {run.command}"]
+    expected = [f"expected: {line}" for line in lines.expected(run)]
+    return [*effects, *measured, *expected, *hits, run.restoration.says, f"again: {run.command}"]
 
 
 def _set(element: ET.Element, **values: Any) -> None:

@@ -22,6 +22,14 @@ def _measured(check: Check) -> str:
     return f"{check.name}: {', '.join(parts)}"
 
 
+def expected(run: Run) -> list[str]:
+    """What was expected of the system during the faults, and what became of it."""
+    return [
+        f"{outcome.says}: {outcome.measured}, {'held' if outcome.held else 'not so'}"
+        for outcome in run.expected
+    ]
+
+
 def worst_p95(run: Run) -> float | None:
     """The longest p95 of all checks during the faults, in seconds."""
     return max((check.during["p95"] for check in run.checks if "p95" in check.during), default=None)

@@ -72,6 +72,7 @@ def _figures(run: Run) -> Iterator[str]:
             yield f"| {_plain(check.name)} | {when} | {' | '.join(cells)} |"
     yield ""
     yield from (f"- measured: {_plain(line)}" for line in lines.measured(run))
+    yield from (f"- expected: {_plain(line)}" for line in lines.expected(run))
     yield from (
         f"- {entry.fault} hit {entry.injected:,} of {entry.matched:,} {entry.unit}" for entry in run.evidence
     )

@@ -133,6 +133,14 @@ class Line(msgspec.Struct, frozen=True):
     crossed: bool
 
 
+class Expectation(msgspec.Struct, frozen=True):
+    """What is expected of the system during the fault, whether it came true, and what was measured."""
+
+    says: str
+    held: bool
+    measured: str
+
+
 class Series(msgspec.Struct, frozen=True):
     """The samples over time, by column, all of one length; None where nothing was measured.
 
@@ -173,6 +181,7 @@ class Run(msgspec.Struct, frozen=True):
     score: Score
     restoration: Restoration
     thresholds: tuple[Line, ...]
+    expected: tuple[Expectation, ...]
     evidence: tuple[Evidence, ...]
     single: Annotated[tuple[Hit, ...], _said("the newest single hits")]
     edits: tuple[Edit, ...]

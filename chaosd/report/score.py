@@ -100,7 +100,10 @@ def _steady(view: View) -> Part:
 
 def _endurance(view: View) -> Part:
     if view.verdict not in ("aborted", "target-lost"):
-        return _part("endurance", 1.0, "no threshold was crossed, and the target stayed")
+        held = [outcome["held"] for outcome in view.expected]
+        said = f", and {sum(held)} of {words.several(len(held), 'expectation')} came true" if held else ""
+        share = sum(held) / len(held) if held else 1.0
+        return _part("endurance", share, f"no threshold was crossed, the target stayed{said}")
     lasted, planned = facts.fault_seconds(view), view.plan["duration"]
     what = facts.crossed(view) or "the target was lost"
     return _part(

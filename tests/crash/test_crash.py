@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import disks
 import dump
 import pytest
 import world
@@ -47,6 +48,7 @@ faults:
   - pids.limit: {{limit: 50, target: "pid:{d}"}}
   - syscall.error: {{syscalls: [openat], errno: EIO, path: /nowhere, target: "pid:{c}"}}
   - syscall.delay: {{syscalls: [fsync], delay: 5ms, target: "pid:{d}"}}
+  - disk.throttle: {{device: "{disk}", write: 1MB/s, target: "pid:{c}"}}
   - process.pause: {{target: "pid:{e}"}}
   - process.pause: {{target: "cgroup:{frozen}"}}
   - memory.pressure: {{size: 8MiB, target: "cgroup:{filled}"}}
@@ -68,7 +70,9 @@ class Host:
         enter(self.pids[5], groups["frozen"])
         self.folder = folder
         self.scenario = folder / "everything.yaml"
-        names = dict(zip("abcdef", self.pids, strict=True)) | {n: ref.path for n, ref in groups.items()}
+        names: dict[str, object] = dict(zip("abcdef", self.pids, strict=True))
+        names |= {name: ref.path for name, ref in groups.items()}
+        names["disk"] = stack.enter_context(disks.loop(folder, "disk"))
         self.scenario.write_text(SCENARIO.format(dev=wire.name, ns=self.ns.path, **names), "utf-8")
         self.struck = folder / "struck"
         self.env = os.environ | {

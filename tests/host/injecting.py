@@ -53,7 +53,7 @@ def planned(
     """The edits of a fault by the best mechanism there is; skips where there is none."""
     assert fault.check() == []
     ladder = [m for m in fault.mechanisms if fault.mechanism in ("", m.name)]
-    usable = [mechanism for mechanism in ladder if not mechanism.missing()]
+    usable = [rung for rung in ladder if not rung.out_of_place() and not rung.missing()]
     if not usable:
         world.need(*ladder[-1].needs)
     at = Planning(RUN, index, seed, usable[0].name, 60.0, operator)

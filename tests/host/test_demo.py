@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from chaosd import demo
-from chaosd.demo import Demo, DemoError, Settings
+from chaosd.demo import Demo, DemoError, Settings, cgroups
 from chaosd.demo.names import Resolver
-from chaosd.demo.world import PMS, PMS_NAME, inside, netns_path, state_path
+from chaosd.demo.world import PMS, PMS_NAME, SERVICES, inside, netns_path, state_path
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make network namespaces")
 
@@ -34,9 +35,10 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
 
 
 def gone(name: str) -> bool:
-    folder = Path(Settings(name=name).folder)
-    places = (netns_path(name), netns_path(f"{name}-client"), state_path(name), folder)
-    return not any(place.exists() for place in places)
+    settings = Settings(name=name)
+    places = (netns_path(name), netns_path(f"{name}-client"), state_path(name), Path(settings.folder))
+    groups = [place for service in SERVICES for place in cgroups.places(settings.cgroup(service))]
+    return not any(place.exists() for place in (*places, *groups))
 
 
 def alive(pid: int) -> bool:
@@ -272,3 +274,18 @@ def test_a_wrong_name_is_one_line() -> None:
     argv = [sys.executable, "-m", "chaosd.demo", "load", "--netns", "no-such-netns"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "error: no network namespace 'no-such-netns'\n")
+
+
+def test_each_service_has_a_cgroup_to_itself_with_all_its_memory(shared: Demo) -> None:
+    for service, pid in shared.pids.items():
+        groups = [*cgroups.places(put_settings().cgroup(service))]
+        assert groups
+        for group in groups:
+            assert (group / "cgroup.procs").read_text("ascii").split() == [str(pid)]
+        used = next(
+            int((group / file).read_text("ascii"))
+            for group in groups
+            for file in ("memory.current", "memory.usage_in_bytes")
+            if (group / file).exists()
+        )
+        assert used > psutil.Process(pid).memory_info().rss - psutil.Process(pid).memory_info().shared

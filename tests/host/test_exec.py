@@ -16,12 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from caller import caller
+from launching import TRIES, Exec, commands, name_of
 from test_syscall_reach import COMPAT, need_compat
 from world import need, until
 
@@ -30,91 +29,15 @@ from chaosd.kernel.notify import NOTIFY
 from chaosd.kernel.process import descendants
 from chaosd.kernel.tracing import PTRACE
 
-ROOT = Path(__file__).resolve().parents[2]
-TRIES = """
-import errno, os, sys, time
-def tries(count):
-    said = []
-    for _ in range(count):
-        try:
-            os.sched_yield()
-            said.append(0)
-        except OSError as error:
-            said.append(error.errno)
-    return said
-"""
 YIELDS = "syscall.error mechanism=notify syscalls=[sched_yield] errno=EXFULL"
 DURATION = "15s" if "CHAOSD_GUEST" in os.environ else "500ms"  # emulated, a Python takes seconds to start
 HELD = "syscall.delay mechanism=notify syscalls=[sched_yield] delay=60s budget=1"
 
 
-class Exec:
-    """chaosd exec with folders of its own; every process of it must have gone at the end."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.env = os.environ | {
-            "CHAOSD_RUN_DIR": str(folder / "run"),
-            "CHAOSD_STATE_DIR": str(folder / "state"),
-            "PYTHONPATH": str(ROOT),
-        }
-        self.started: list[subprocess.Popen[str]] = []
-
-    def start(self, faults: list[str], argv: list[str], *options: str, **more: Any) -> subprocess.Popen[str]:
-        given = [word for fault in faults for word in ("--fault", fault)]
-        under = more.pop("under", ())
-        words = [*under, sys.executable, "-m", "chaosd", "exec", *given, *options, "--", *argv]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-        self.started.append(subprocess.Popen(words, env=self.env, text=True, cwd=self.folder, **pipes))
-        return self.started[-1]
-
-    def run(self, faults: list[str], argv: list[str], *options: str) -> tuple[int, str, str]:
-        process = self.start(faults, argv, *options)
-        out, errors = process.communicate(timeout=60)
-        assert "Traceback" not in errors, errors
-        return process.returncode, out, errors
-
-    def python(self, fault: str, code: str, *options: str) -> tuple[int, str, dict[str, Any]]:
-        """Status, output and report of a Python program."""
-        status, out, errors = self.run([fault], [sys.executable, "-c", TRIES + code], "--json", *options)
-        return status, out, json.loads(errors)
-
-    def journal(self) -> Path | None:
-        return next((self.folder / "run").glob("*.jsonl"), None)
-
-    def revert(self) -> None:
-        words = [sys.executable, "-m", "chaosd", "revert", "--all"]
-        subprocess.run(words, env=self.env, check=True, capture_output=True, cwd=self.folder)
-
-    def ours(self, name: str = "") -> set[int]:
-        """Its processes that are of chaosd; those of a name."""
-        return {pid for pid in _here(self.folder) if _name(pid).startswith(name or "chaosd")}
-
-
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Exec]:
-    made = Exec(tmp_path)
-    yield made
-    for process in made.started:  # where a test has failed, its command still waits for input
-        if process.stdin is not None:
-            process.stdin.close()
-    until(lambda: not made.ours(), f"left: {[_name(pid) for pid in made.ours()]}")
-    assert not list((tmp_path / "run").glob("*.jsonl"))
-
-
-def _here(folder: Path) -> Iterator[int]:
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
-            if str(folder).encode() in Path(f"/proc/{pid}/environ").read_bytes():
-                yield int(pid)
-
-
-def _name(pid: int) -> str:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text("utf-8")
-    except OSError:
-        return ""
-    return "" if "State:\tZ" in status else status.split("\n", 1)[0].removeprefix("Name:\t")
+    with commands(tmp_path) as made:
+        yield made
 
 
 def test_exactly_as_many_calls_fail_as_were_asked_for(shell: Exec) -> None:
@@ -348,7 +271,7 @@ class Alive:
         self.pids = descendants(self.engine.pid)
 
     def named(self, name: str) -> int:
-        (found,) = [pid for pid in self.pids if _name(pid) == name]
+        (found,) = [pid for pid in self.pids if name_of(pid) == name]
         return found
 
     def tries(self) -> list[str]:
@@ -415,7 +338,7 @@ def test_a_call_that_is_held_is_let_go_when_its_supervisor_is_killed(shell: Exec
     assert process.stdout.readline() == "up\n"
     time.sleep(0.3)
     assert not select.select([process.stdout], [], [], 0)[0]
-    (supervisor,) = [pid for pid in descendants(process.pid) if _name(pid) == "chaosd-notify"]
+    (supervisor,) = [pid for pid in descendants(process.pid) if name_of(pid) == "chaosd-notify"]
     began = time.monotonic()
     os.kill(supervisor, signal.SIGKILL)
     assert process.stdout.readline() == "[0, 0, 0]\n"

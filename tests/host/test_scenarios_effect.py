@@ -20,12 +20,14 @@ from world import until
 
 from chaosd import demo
 from chaosd.demo import Demo, Settings
-from chaosd.demo.world import inside
+from chaosd.demo.world import BOOKING, inside
 from chaosd.errors import UnsupportedError
+from chaosd.kernel import cgroup
 from chaosd.scenario import load
 from tools import embedded
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make network namespaces")
+MIB = 1 << 20
 NAME = f"demo-s{os.getpid()}"
 BARE = {"retry": False, "breaker": False, "cache": False}
 PATIENT = Settings(name=NAME, pms_timeout=30, database_timeout=30, **BARE)
@@ -46,8 +48,13 @@ class Run:
 
 
 @contextmanager
-def running(name: str, d: Demo, folder: Path, seconds: float = 4) -> Iterator[Run]:
-    """Run a scenario; its steady state looks at a page that asks nobody, so that all calls are the test's."""
+def running(
+    name: str, d: Demo, folder: Path, *more: str, seconds: float = 4, verdict: str = "passed"
+) -> Iterator[Run]:
+    """Run a scenario; its steady state looks at a page that asks nobody, so that all calls are the test's.
+
+    ``more`` is set for it, such as ``limit=3``.
+    """
     scenario = load(name, {})
     for step in scenario.faults:
         try:
@@ -56,6 +63,7 @@ def running(name: str, d: Demo, folder: Path, seconds: float = 4) -> Iterator[Ru
             pytest.skip(str(error))
     aimed = embedded.words(name, scenario.category, scenario.parameters, d)
     aimed += ["--set", f"url={d.urls['booking']}/state", "--set", "within=15s"]
+    aimed += [word for value in more for word in ("--set", value)]
     argv = [sys.executable, "-m", "chaosd", "run", name, *aimed, "--seed", "12", "--json"]
     env = os.environ | {"CHAOSD_RUN_DIR": str(folder / "run"), "CHAOSD_STATE_DIR": str(folder / "state")}
     process = subprocess.Popen(
@@ -73,7 +81,7 @@ def running(name: str, d: Demo, folder: Path, seconds: float = 4) -> Iterator[Ru
     finally:
         out = process.communicate(timeout=100)[0]
     run.view = json.loads(out)
-    assert run.view.get("verdict") == "passed", run.view
+    assert run.view.get("verdict") == verdict, run.view
     assert run.view["restored"]["differs"] == run.view["restored"]["stuck"] == []
 
 
@@ -108,8 +116,17 @@ def test_network_latency_makes_a_round_trip_two_seconds(tmp_path: Path) -> None:
 
 
 def test_a_latency_spike_hits_one_connection_in_five(tmp_path: Path) -> None:
-    with demo.up(PATIENT) as d, running("latency-spike", d, tmp_path, seconds=12):
-        times = connects(d, 40)
+    """In a spike; and none of them before the next."""
+    with (
+        demo.up(PATIENT) as d,
+        running("latency-spike", d, tmp_path, seconds=12),
+        ThreadPoolExecutor() as pool,
+    ):
+        spike = pool.submit(connects, d, 40)
+        time.sleep(5)
+        calm = connects(d, 20)
+        times = spike.result()
+    assert max(calm) < 1, calm
     slow = [took for took in times if took > 1]
     assert len(slow) in likely(len(times), 0.2), times
     assert all(3.9 < took < 10.5 for took in slow), slow
@@ -181,13 +198,42 @@ def test_the_share_of_calls_that_fails_is_the_one_that_was_asked_for(
         assert set(state["failures"]) <= {cause}, state["failures"]
         return state["attempts"], state["failures"].get(cause, 0)
 
-    with demo.up(HASTY) as d, running(name, d, tmp_path, seconds=5):
+    # The service has no breaker here, and its page says so all the time.
+    verdict = "failed" if name == "circuit-breaker-trip" else "passed"
+    with demo.up(HASTY) as d, running(name, d, tmp_path, seconds=5, verdict=verdict) as run:
         before = counts()
         d.load(seconds=3, rate=40, paths=(page,))
         after = counts()
     calls, failed = after[0] - before[0], after[1] - before[1]
     assert calls == 120
     assert failed in likely(calls, share), f"{failed} of {calls}"
+    unmet = [outcome["says"] for outcome in run.view["expected"] if not outcome["held"]]
+    assert unmet == (["breaker.availability < 100%"] if verdict == "failed" else [])
+
+
+@pytest.mark.parametrize(("name", "limit"), [("rate-limiting", 10), ("pms-rate-limiting", 5)])
+def test_a_limit_lets_so_many_connections_through_and_no_more(name: str, limit: int, tmp_path: Path) -> None:
+    """In the first minute, and with a window of two seconds in each of them."""
+    with demo.up(HASTY) as d:
+        for window, windows, seconds in (("60s", 1, 3.0), ("2s", 2, 3.0)):
+            began = d.state()["dependencies"]["pms"]
+            with running(name, d, tmp_path / window, f"window={window}", seconds=5) as run:
+                d.load(seconds=seconds, rate=30)
+            made, refused = run.evidence
+            assert (made, made - refused) == (90, limit * windows), window
+            now = d.state()["dependencies"]["pms"]
+            assert now["attempts"] - began["attempts"] == made
+            assert now["failures"]["refused"] - began["failures"].get("refused", 0) == refused
+
+
+def test_a_breaker_that_opens_is_what_its_scenario_expects(tmp_path: Path) -> None:
+    page = f"url=http://{BOOKING}:{PATIENT.booking_port}/quote"
+    with (
+        demo.up(Settings(name=NAME, retry=False)) as d,
+        running("circuit-breaker-trip", d, tmp_path, page, seconds=6) as run,
+    ):
+        d.load(seconds=5, rate=30)
+    assert [outcome["held"] for outcome in run.view["expected"]] == [True, True], run.view["expected"]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +266,7 @@ def test_a_fifth_of_a_cpu_makes_375_ms_of_computing_last_a_second_and_a_half_lon
 def test_less_memory_makes_the_kernel_take_back_what_is_not_needed(tmp_path: Path) -> None:
     with demo.up(PATIENT) as d:
         before = d.pids["booking"]
+        d.get("/report?ms=0", timeout=10)  # fills the cache that is to be given back
         with running("memory-pressure", d, tmp_path) as run:
             read = d.get("/report?ms=0", timeout=10)
         assert read == (200, {"computed_ms": 0, "read_bytes": 32 * 2**20})
@@ -242,3 +289,22 @@ def test_four_descriptors_in_ten_are_not_given(tmp_path: Path) -> None:
     wanted, refused = run.evidence
     assert wanted > 60
     assert refused in likely(wanted, 0.4), run.evidence
+
+
+def test_a_leak_takes_15_mib_every_second(tmp_path: Path) -> None:
+    """As the kernel counts the memory of the service's own cgroup."""
+    with demo.up(PATIENT) as d:
+        home = cgroup.home_of("memory")
+        group = Path(cgroup.of_process(d.pids["booking"])[home])
+        file = group / ("memory.current" if home == cgroup.UNIFIED else "memory.usage_in_bytes")
+        before = int(file.read_text("ascii"))
+        with running("memory-leak", d, tmp_path, seconds=6):
+            seen = []
+            for _ in range(4):
+                began, size = time.monotonic(), int(file.read_text("ascii"))
+                seen.append((began, size))
+                time.sleep(1)
+        until(lambda: int(file.read_text("ascii")) < before + 8 * MIB, "it was not given back")
+    rate = (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0]) / MIB
+    assert 10 < rate < 20, seen
+    assert seen[-1][1] > before + 45 * MIB, seen

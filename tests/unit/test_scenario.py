@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosd import scenario as scenarios
+from chaosd.direct import single
 from chaosd.errors import ChaosdError
-from chaosd.scenario import library, load, parse, single
+from chaosd.scenario import library, load, parse
 
 GOOD = """\
 name: slow
@@ -26,11 +27,12 @@ abort_when:
 
 PROMISED = {
     "network": "network-latency network-timeout connection-failure latency-spike network-intermittent",
-    "service": "random-failure circuit-breaker-trip cascading-failure slow-response service-unavailable",
+    "service": "random-failure circuit-breaker-trip rate-limiting cascading-failure slow-response"
+    " service-unavailable",
     "database": "database-connection-failure database-slow-query database-query-timeout"
     " database-pool-exhaustion database-deadlock",
-    "pms": "pms-api-failure pms-slow-response pms-timeout pms-unavailable pms-intermittent",
-    "resource": "memory-pressure cpu-throttling disk-io-slowdown resource-exhaustion",
+    "pms": "pms-api-failure pms-slow-response pms-rate-limiting pms-timeout pms-unavailable pms-intermittent",
+    "resource": "memory-pressure cpu-throttling disk-io-slowdown resource-exhaustion memory-leak",
 }
 
 
@@ -49,7 +51,8 @@ def test_parameters_reach_the_fault_and_set_changes_them() -> None:
 
 def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
     said = [str(threshold) for threshold in parse(GOOD, "f", {}).abort_when]
-    assert said == ["error_rate > 60%", "availability < 50%"]
+    assert said == ["error_rate > 60%", "availability < 50%", "host.memory.available < 3%"]
+    assert [*parse(GOOD, "f", {}).checks] == ["tcp", "host"], "that of the host is there without a word"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,15 @@ def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
         (("name: slow\n", ""), "name is missing"),
         (("- tcp:", "- tpc:"), "unknown check 'tpc' (did you mean tcp?)"),
         (("error_rate > 60%", "eror_rate > 60%"), "f.yaml:10: abort_when.0: unknown metric 'eror_rate'"),
+        (("error_rate > 60%", "tcp.load1 > 6"), "f.yaml:10: abort_when.0: tcp does not measure load1"),
+        (("port: 80}", "port: 80}\n  - tcp: {name: tcp, host: h, port: 81}"), "f.yaml:7: steady_state.1: the name 'tcp' is taken"),
+        (("port: 80}", "port: 80}\nobserve:\n  - tcp: {host: h, port: 81}"), "f.yaml:7: observe: a check of the steady state is called 'tcp', too"),
+        (("port: 80}", "port: 80, name: host}"), "f.yaml:6: steady_state.0: the name 'host' is taken"),
+        (("port: 80}", "port: 80}\n  - log: {matches: x}"), "f.yaml:7: steady_state.1.log: takes one of file and unit"),
+        (("port: 80}", "port: 80}\n  - log: {matches: '(', file: /x}"), "is not a regular expression"),
+        (("port: 80}", "port: 80}\n  - process: {of: nginx}"), "of: 'nginx' names no processes"),
+        (("port: 80}", "port: 80}\n  - host: {expect: [lod1 < 8]}"), "expect: unknown figure 'lod1' (did you mean load1?)"),
+        (("port: 80}", "port: 80}\n  - dns: {query: a..b, server: nowhere}"), "server: 'nowhere' is not an address"),
         (("${percent}", "${prcent}"), "there is no parameter 'prcent' (did you mean percent?)"),
         (("duration: 10s", "blast_radius: galaxy\nduration: 10s"), "f.yaml:2: blast_radius: Invalid enum value"),
         (("  - cpu.throttle", "  - {}\n  - cpu.throttle"), "f.yaml:8: faults.0: must be one fault with its fields"),
@@ -73,6 +85,9 @@ def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
         (("{percent: \"", "{shape: {pulse: {on: 1s, off: 1ms}}, percent: \""), "1ms is shorter than 200ms"),
         (("duration: 10s", "canary: {steps: [10%, 5%]}\nduration: 10s"), "f.yaml:2: canary.steps: must grow from over 0%"),
         (("duration: 10s", "canary: {shrink_when: [eror > 1]}\nduration: 10s"), "canary.shrink_when.0: unknown metric 'eror'"),
+        (("duration: 10s", "expect: [availability > 95% for 2s]\nduration: 10s"), "f.yaml:2: expect: availability is taken over all"),
+        (("duration: 10s", "expect: [avail > 95%]\nduration: 10s"), "f.yaml:2: expect.0: unknown metric 'avail'"),
+        (("steady_state:\n  - tcp: {host: 127.0.0.1, port: 80}", "expect: [p95 < 1s]"), "expect: the scenario has no checks"),
         (("duration: 10s", "canary: {evry: 2s}\nduration: 10s"), "canary.evry: unknown key (did you mean every?)"),
     ],
 )  # fmt: skip
@@ -119,12 +134,14 @@ def test_the_library_is_valid_and_says_what_a_healthy_system_does(name: str) -> 
     assert found.name == name
     assert found.category == library()[name].parent.name
     assert "healthy" in found.description
-    assert found.steady_state
     assert found.faults
+    rungs = [rung for step in found.faults for rung in step.fault.mechanisms]
+    launched = all(rung.launched for rung in rungs)  # before its command is started no state is steady
+    assert bool(found.steady_state) != launched
     text = library()[name].read_text("utf-8")
-    assert "abort_when:" in text
+    assert ("abort_when:" in text) != launched
     assert not [key for key in found.parameters if f"${{{key}}}" not in text]
-    assert {"url", "from", "within"} <= found.parameters.keys()
+    assert launched or {"url", "from", "within"} <= found.parameters.keys()
 
 
 def test_the_library_has_what_was_promised() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 
+from chaosd import document
 from chaosd.cli.schema import schema
 from chaosd.scenario import library
 
@@ -32,7 +32,7 @@ def test_it_is_a_schema_and_the_file_is_fresh() -> None:
 
 @pytest.mark.parametrize("name", sorted(library()))
 def test_every_scenario_of_the_library_is_valid(name: str) -> None:
-    data = yaml.safe_load(library()[name].read_text("utf-8"))
+    data, _ = document.load(library()[name].read_text("utf-8"), name)
     assert not [error.message for error in VALIDATOR.iter_errors(data)]
 
 

@@ -42,8 +42,11 @@ NOT_OF_THE_KERNEL = (
     "daemon_calendar",
     "daemon_death",
     "daemon_load",
+    "checks_servers",
+    "threshold_release",
     "demo",
     "report",
+    "service",
     "monkey_runs",
     "schedule_runs",
     "suite_runs",
@@ -67,8 +70,10 @@ NOT_EMULATED = (
     "test_ctrl_z_lifts_the_fault_and_stops_both",
     "test_scenarios_effect",
     "test_resilience",
+    "test_chaos_all",
     "test_a_burn_takes_what_was_asked_and_follows_its_level",
     "test_a_burn_of_each_cpu_is_a_process_for_each",
+    "test_clock_skew",
     "test_restart_starts_a_container_that_is_down",
 )
 """Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants
