@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import grp
 import os
 import signal
@@ -25,6 +26,7 @@ from chaosd.daemon.zygote import Zygote
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import registry
 
+_GARBAGE = (2000, 10, 10)  # commands are soon over and collect hardly any; this goes on for months
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
 
@@ -41,6 +43,7 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
     zygote = Zygote(DEEDS)
+    gc.set_threshold(*_GARBAGE)
     end, ours = _listen(config)
     ready()
     try:
