@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -201,6 +202,7 @@ def named(item: Any, path: Path, problems: Problems, what: str) -> tuple[str, di
     return None
 
 
+@cache  # evaluating the annotations of one class takes as long as reading a scenario
 def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {name: hints[name] for name in kind.__struct_fields__}

@@ -53,6 +53,10 @@ class ForeignStateError(ChaosdError):
     """A piece of kernel state is in the way that chaosd did not make."""
 
 
+class BusyError(ChaosdError):
+    """Another run holds this host; the message says which."""
+
+
 class NotRestoredError(ChaosdError):
     """Something of an earlier run could not be put back, and comes first."""
 

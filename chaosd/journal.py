@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from chaosd.errors import ChaosdError
+from chaosd.errors import BusyError, ChaosdError
 from chaosd.kernel.edit import Edit, Undo, to_data
 from chaosd.places import boot_id, history_dir, run_dir
 
@@ -204,7 +204,7 @@ class HostLock:
     """Only one run at a time on a host; held as long as this object is.
 
     Raises:
-        ChaosdError: another run holds the host; the message says which.
+        BusyError: another run holds the host.
     """
 
     def __init__(self, run: str, name: str) -> None:
@@ -214,7 +214,7 @@ class HostLock:
         if not try_lock(self._fd):
             holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip()
             os.close(self._fd)
-            raise ChaosdError(f"another run holds this host: {holder}", hint="chaosd status, chaosd stop")
+            raise BusyError(f"another run holds this host: {holder}", hint="chaosd status, chaosd stop")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{run} ({name}, pid {os.getpid()})\n".encode(), 0)
 

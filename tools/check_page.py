@@ -12,11 +12,11 @@ from pathlib import Path
 
 from fault_pages import fields_table, grid
 
+from chaosd.catalog import describe_check
 from chaosd.checks.base import Check, registry
 from chaosd.checks.figures import OPERATORS, Figure
 from chaosd.checks.sampler import THREADS
 from chaosd.checks.threshold import ENOUGH, METRICS, WINDOW, defaults
-from chaosd.cli.library import describe_check
 
 ALL = ("name", "within", "rate", "netns")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "checks.md"

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from msgspec.structs import replace
 
-from chaosd.cli.library import describe
+from chaosd.catalog import describe
 from chaosd.direct import single
 from chaosd.document import scalar
 from chaosd.faults._network import NetworkFault

@@ -27,34 +27,13 @@ def doctor(as_json: bool) -> None:
 
     if os.geteuid() != 0:
         raise ChaosdError("doctor tries mechanisms out and must be root", hint="sudo chaosd doctor")
-    from chaosd.journal import live
-    from chaosd.kernel.leftovers import ours, strangers
+    from chaosd.doctor import look
 
-    runs = [path.stem for path in live()]
-    data = {
-        "kernel": os.uname().release,
-        "faults": _faults(),
-        "runs": runs,
-        # what a run has made is no leftover; its journal knows it
-        "leftovers": {"ours": [] if runs else [str(item) for item in ours()], "others": strangers()},
-    }
+    data = look()
     if as_json:
         print_json(data)
         return
     _print(data)
-
-
-def _faults() -> list[dict[str, Any]]:
-    from chaosd.faults.base import registry
-
-    rows = []
-    for name, fault in registry().items():
-        ladder = [mechanism for mechanism in fault.mechanisms if not mechanism.launched] or fault.mechanisms
-        missing = {mechanism.name: mechanism.missing(anew=True) for mechanism in ladder}
-        usable = [mechanism for mechanism, why in missing.items() if not why]
-        chosen = usable if fault.combines else usable[:1]
-        rows.append({"fault": name, "mechanism": " + ".join(chosen) or None, "missing": missing})
-    return rows
 
 
 def _print(data: dict[str, Any]) -> None:

@@ -53,12 +53,12 @@ def monkey(config: str, once: bool, dry_run: bool, ticks: int, seed: int | None,
 
 def _run(config: Config, name: str, once: bool, as_json: bool) -> int:
     from chaosd.orchestrate import state
-    from chaosd.orchestrate.monkeying import Monkey
+    from chaosd.orchestrate.monkeying import Monkey, row
     from chaosd.orchestrate.waiting import Stop
 
     def tell(decision: Decision, view: View | None) -> None:
         if as_json:
-            _print_line(_data(config, decision) | ({"run": view.brief()} if view is not None else {}))
+            _print_line(row(config, decision) | ({"run": view.brief()} if view is not None else {}))
         else:
             click.echo(_line(config, decision, view))
 
@@ -72,26 +72,16 @@ def _run(config: Config, name: str, once: bool, as_json: bool) -> int:
 
 
 def _rehearse(config: Config, name: str, ticks: int, as_json: bool) -> None:
-    from chaosd.orchestrate.monkeying import Monkey
+    from chaosd.orchestrate.monkeying import Monkey, row
 
     monkey = Monkey(config, name, lambda *_: None)
     decisions = monkey.rehearse(config.tick(time.time()) + 1, ticks)
     if as_json:
-        print_json({"seed": monkey.memory.seed, "ticks": [_data(config, each) for each in decisions]})
+        print_json({"seed": monkey.memory.seed, "ticks": [row(config, each) for each in decisions]})
         return
     for decision in decisions:
         click.echo(_line(config, decision, None))
     click.echo(f"nothing was touched; seed {monkey.memory.seed}")
-
-
-def _data(config: Config, decision: Decision) -> dict[str, Any]:
-    return {
-        "tick": decision.tick,
-        "at": config.timezone.local(decision.at).isoformat(timespec="seconds"),
-        "why_not": decision.why,
-        "scenario": decision.entry.scenario if decision.entry else "",
-        "target": decision.target,
-    }
 
 
 def _line(config: Config, decision: Decision, view: View | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from chaosd.journal import Record
 from chaosd.report import words
 from chaosd.report.facts import restoration
 from chaosd.report.fold import View, of
@@ -71,6 +72,15 @@ def follow(path: Path) -> None:
                 setattr(view, field, getattr(fresh, field))
             progress.refresh()
             time.sleep(0.25)
+
+
+def follow_told(records: Iterable[Record]) -> None:
+    """Show a run whose records come from elsewhere until it ends."""
+    view = View()
+    with closing(Progress(view)) as progress:
+        for record in records:
+            view.add(record)
+            progress.refresh()
 
 
 def _screen(view: View) -> RenderableType:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 
@@ -30,10 +31,15 @@ def report(run: str | None, form: str | None, output: str | None, against: str |
     chaosd report --output run.html
     chaosd report 5e6ca6 --against 77f0d1 --output compared.html
     """
-    from chaosd.report import store
+    from chaosd import client
 
     suffix = _BY_SUFFIX.get(Path(output).suffix.lower(), "text") if output else "text"
     form = "json" if as_json else form or suffix
+    if client.instead() and not (run and "/" in run):
+        _report_told(run, form, output, against)
+        return
+    from chaosd.report import store
+
     view = store.load(store.find(run))
     if against is not None:
         _put(_compared(view, store.load(store.find(against)), form), output)
@@ -43,6 +49,38 @@ def report(run: str | None, form: str | None, output: str | None, against: str |
         render.result(view)
     else:
         _put(_rendered(view, form), output)
+
+
+def _report_told(run: str | None, form: str, output: str | None, against: str | None) -> None:
+    """The same from the daemon, for who may not read journals."""
+    from chaosd import client
+
+    known = [row["run"] for row in client.ask("GET", "/v1/history?limit=1000")]
+    place = f"/v1/runs/{_one(run, known)}"
+    if against is not None:
+        text = client.read("GET", f"{place}/compare?against={_one(against, known)}&format={form}")
+    elif form == "text" and output is None:
+        import msgspec
+
+        from chaosd.cli import render
+        from chaosd.report.fold import View
+
+        render.result(msgspec.json.decode(client.read("GET", place), type=View))
+        return
+    else:
+        text = client.read("GET", f"{place}/report?format={form}")
+    _put(text.decode(), output)
+
+
+def _one(word: str | None, known: list[str]) -> str:
+    from chaosd.errors import ChaosdError
+
+    chosen = [run for run in known if run.startswith(word or "")]
+    if not chosen:
+        raise ChaosdError(f"there is no run {word or ''!r}", hint="see: chaosd history")
+    if len(chosen) > 1 and word:
+        raise ChaosdError(f"{word!r} begins more than one run", hint=", ".join(chosen))
+    return chosen[0]
 
 
 def _compared(view: View, other: View, form: str) -> str:
@@ -95,10 +133,15 @@ def write(path: Path, text: str, *, folder: bool = False) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 def history(limit: int, scenario: str | None, as_json: bool) -> None:
     """List the runs of this host, the newest first, with verdict and score."""
-    from chaosd.report import store
+    from chaosd import client
 
-    paths = [path for path in store.journals() if scenario in (None, store.scenario(path))]
-    rows = [_entry(view) for path in paths[:limit] if (view := _readable(path))]
+    if client.instead():
+        only = f"&scenario={quote(scenario)}" if scenario else ""
+        rows = client.ask("GET", f"/v1/history?limit={min(limit, 1000)}{only}")
+    else:
+        from chaosd.report import brief
+
+        rows = brief.history(limit, scenario)
     if as_json:
         print_json(rows)
     elif not rows:
@@ -107,32 +150,3 @@ def history(limit: int, scenario: str | None, as_json: bool) -> None:
         from chaosd.cli import render
 
         render.history(rows)
-
-
-def _readable(path: Path) -> View | None:
-    from chaosd.errors import ChaosdError
-    from chaosd.report import store
-
-    try:
-        return store.load(path)
-    except ChaosdError:
-        return None  # gone meanwhile, or what is left of one that a full disk cut off
-
-
-def _entry(view: View) -> dict[str, Any]:
-    from chaosd.report import facts, score
-
-    verdict, reason = facts.verdict(view)
-    faults = view.plan.get("faults", ())
-    return {
-        "run": view.run,
-        "began": view.began,
-        "scenario": view.scenario,
-        "targets": list(dict.fromkeys(fault["target"] for fault in faults)),
-        "verdict": verdict,
-        "reason": reason,
-        "took": view.ended - view.started,
-        "hits": facts.hits(view),
-        "recovered_after": view.recovered_after,
-        "score": score.of_run(view).value,
-    }

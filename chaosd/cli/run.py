@@ -83,16 +83,18 @@ def run(
     Checks that the steady state holds, injects the faults, watches, puts everything back, and
     checks that the steady state returns.
     """
-    from chaosd.scenario import parse, read
-
-    text, name = read(scenario)
     own = _given(target=target, duration=duration, seed=seed)
-    found = parse(text, name, settings | own)
+
+    def load() -> Scenario:
+        from chaosd.scenario import load
+
+        return load(scenario, settings | own)
+
+    order = _named(scenario) | {"set": settings, **own, "yes_entire_system": yes_entire_system}
     if dry_run:
-        _show_plan(found, as_json)
+        _show_plan(load, order, as_json)
         return
-    order = {"text": text, "set": settings, **own, "yes_entire_system": yes_entire_system}
-    sys.exit(_execute(found, order, as_json, report))
+    sys.exit(_execute(load, order, as_json, report))
 
 
 @click.command()
@@ -117,21 +119,29 @@ def inject(
 
     chaosd inject network.delay delay=100ms --target pid:42 --duration 10s
     """
-    from chaosd.direct import single
-
     for name, value in (("--target", target), ("--duration", duration)):
         if value is None:
             raise click.UsageError(f"{name} is missing")
     assert target is not None
     assert duration is not None
-    scenario = single(fault, fields, target, duration, seed)
+
+    def load() -> Scenario:
+        from chaosd.direct import single
+
+        return single(fault, fields, target, duration, seed)
+
+    # as ``single`` has it
+    text = {
+        "name": fault,
+        "faults": [{fault: fields}],
+        "blast_radius": "entire-system" if target == "host" else "service-cluster",
+        **_given(target=target, duration=duration, seed=seed),
+    }
+    order = {"text": json.dumps(text, default=str), "yes_entire_system": yes_entire_system}
     if dry_run:
-        _show_plan(scenario, as_json)
+        _show_plan(load, order, as_json)
         return
-    text = {"name": fault, "faults": [{fault: fields}], "blast_radius": scenario.blast_radius}
-    own = _given(target=target, duration=duration, seed=seed)
-    order = {"text": json.dumps(text | own), "yes_entire_system": yes_entire_system}
-    sys.exit(_execute(scenario, order, as_json, report=None))
+    sys.exit(_execute(load, order, as_json, report=None))
 
 
 @click.command()
@@ -149,20 +159,39 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show what SCENARIO would do on this host: mechanisms, edits, effect. Nothing is touched."""
-    from chaosd.scenario import load
+    own = _given(target=target, duration=duration, seed=seed)
 
-    overrides = settings | _given(target=target, duration=duration, seed=seed)
-    _show_plan(load(scenario, overrides), as_json)
+    def load() -> Scenario:
+        from chaosd.scenario import load
+
+        return load(scenario, settings | own)
+
+    _show_plan(load, _named(scenario) | {"set": settings, **own}, as_json)
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _show_plan(scenario: Scenario, as_json: bool) -> None:
-    from chaosd import plan as planning
+def _named(scenario: str) -> dict[str, str]:
+    """The scenario as the daemon is told of it: a name of its library, or a text."""
+    from chaosd.cli import through
 
-    data = planning.describe(planning.make(scenario, confirmed=True))
+    if not through.is_file(scenario):
+        return {"scenario": scenario}
+
+    return {"text": through.text(scenario)}
+
+
+def _show_plan(load: Callable[[], Scenario], order: dict[str, Any], as_json: bool) -> None:
+    from chaosd import client
+
+    if client.instead():
+        data = client.ask("POST", "/v1/plans", order)
+    else:
+        from chaosd import plan as planning
+
+        data = planning.describe(planning.make(load(), confirmed=True))
     if as_json:
         print_json(data)
         return
@@ -171,7 +200,10 @@ def _show_plan(scenario: Scenario, as_json: bool) -> None:
     render.plan(data)
 
 
-def _execute(scenario: Scenario, order: dict[str, Any], as_json: bool, report: str | None) -> int:
+def _execute(load: Callable[[], Scenario], order: dict[str, Any], as_json: bool, report: str | None) -> int:
+    from chaosd.cli import through
+
+    run = through.begin(order, load)  # before anything is imported that showing it takes
     from chaosd.report.fold import View
 
     view = View()
@@ -181,7 +213,7 @@ def _execute(scenario: Scenario, order: dict[str, Any], as_json: bool, report: s
         view.add(record)
         # Rich is imported late: a fault without checks before it is live by then.
         if not as_json and (
-            shown or view.phase == "fault" or (view.phase == "baseline" and scenario.steady_state)
+            shown or view.phase == "fault" or (view.phase == "baseline" and view.plan["steady_state"])
         ):
             from chaosd.cli.render import Progress
 
@@ -189,7 +221,7 @@ def _execute(scenario: Scenario, order: dict[str, Any], as_json: bool, report: s
             shown[0].refresh()
 
     try:
-        status = _done(scenario, order, show)
+        status = through.follow(run, show) if run else _alone(load(), order, show)
     finally:
         for progress in shown:
             progress.close()
@@ -202,11 +234,7 @@ def _execute(scenario: Scenario, order: dict[str, Any], as_json: bool, report: s
     return _reported(view, report, status) if report else status
 
 
-def _done(scenario: Scenario, order: dict[str, Any], show: Callable[[Record], None]) -> int:
-    from chaosd.cli import through
-
-    if through.possible(scenario):
-        return through.execute(order, show)
+def _alone(scenario: Scenario, order: dict[str, Any], show: Callable[[Record], None]) -> int:
     from chaosd.engine import execute
 
     return int(execute(scenario, show, confirmed=order["yes_entire_system"]))

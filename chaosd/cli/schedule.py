@@ -14,12 +14,10 @@ from chaosd.cli.output import print_json
 from chaosd.cli.run import set_option
 
 if TYPE_CHECKING:
-    from chaosd.orchestrate.schedule import Schedule
     from chaosd.orchestrate.scheduler import Due
     from chaosd.report.fold import View
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-_SHOWN = 5
 
 
 @click.group()
@@ -49,7 +47,7 @@ def add(name: str, scenario: str, settings: dict[str, Any], as_json: bool, **giv
     from pathlib import Path
 
     from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import scheduler
+    from chaosd.orchestrate import scheduler, timetable
     from chaosd.scenario import library
 
     _check_root()
@@ -58,7 +56,7 @@ def add(name: str, scenario: str, settings: dict[str, Any], as_json: bool, **giv
     data = {"scenario": scenario, "set": settings or None, **given}
     added = schedules.add(name, {key: value for key, value in data.items() if value is not None})
     scheduler.resume(name, time.time())
-    _tell(_state(added), as_json)
+    _tell(timetable.row(added), as_json)
 
 
 @schedule.command("list")
@@ -66,10 +64,11 @@ def add(name: str, scenario: str, settings: dict[str, Any], as_json: bool, **giv
 def list_schedules(as_json: bool) -> None:
     """List every schedule, when it is due next and when it was last run."""
     from chaosd.orchestrate import schedule as schedules
+    from chaosd.orchestrate import timetable
 
     _check_root()
     found, problems = schedules.read_all()
-    rows = [_state(each) for each in found]
+    rows = [timetable.row(each) for each in found]
     if as_json:
         print_json({"schedules": rows, "problems": problems})
         return
@@ -87,9 +86,10 @@ def list_schedules(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show a schedule, and when it is due next."""
     from chaosd.orchestrate import schedule as schedules
+    from chaosd.orchestrate import timetable
 
     _check_root()
-    row = _state(schedules.find(name))
+    row = timetable.row(schedules.find(name))
     if as_json:
         print_json(row)
         return
@@ -132,12 +132,12 @@ def pause(name: str, as_json: bool) -> None:
 def resume(name: str, as_json: bool) -> None:
     """Let the schedule NAME be due again, from now on."""
     from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import scheduler
+    from chaosd.orchestrate import scheduler, timetable
 
     _check_root()
     found = schedules.find(name)
     scheduler.resume(name, time.time())
-    _tell(_state(found), as_json)
+    _tell(timetable.row(found), as_json)
 
 
 @schedule.command()
@@ -173,38 +173,22 @@ def _check_root() -> None:
 
 
 def _event(what: str, due: Due | None, view: View | None, as_json: bool) -> None:
+    from chaosd.orchestrate import timetable
+
     if as_json:
         import msgspec
 
         data: dict[str, Any] = {"event": what}
         if due is not None:
-            data |= {"schedule": due.schedule.name, "due": _moment(due.schedule, due.at)}
+            data |= {"schedule": due.schedule.name, "due": timetable.moment(due.schedule, due.at)}
         click.echo(msgspec.json.encode(data | ({"run": view.brief()} if view is not None else {})).decode())
         return
-    said = f"{_moment(due.schedule, due.at)}  {due.schedule.name}: {what}" if due is not None else what
+    said = (
+        f"{timetable.moment(due.schedule, due.at)}  {due.schedule.name}: {what}" if due is not None else what
+    )
     if view is not None:
         said += f": run {view.run or '-'} {view.verdict}" + (f": {view.reason}" if view.reason else "")
     click.echo(said)
-
-
-def _moment(each: Schedule, at: float) -> str:
-    return f"{each.timezone.local(at):%a %Y-%m-%d %H:%M:%S %Z}"
-
-
-def _state(each: Schedule) -> dict[str, Any]:
-    from chaosd.orchestrate import scheduler
-
-    memory = scheduler.remembered(each.name)
-    coming = scheduler.coming(each, time.time(), _SHOWN)
-    return {
-        "name": each.name,
-        "cron": str(each.cron),
-        "scenario": each.entry.scenario,
-        "target": each.entry.target,
-        "paused": scheduler.paused(each.name),
-        "last": _moment(each, memory.ran) if memory.ran else "",
-        "next": [_moment(each, due.at) for due in coming],
-    }
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from chaosd import client
-from chaosd.verdict import VERDICTS
+from chaosd.client import ForbiddenError
+from chaosd.errors import ChaosdError
 
 if TYPE_CHECKING:
     from chaosd.journal import Record
-    from chaosd.scenario import Scenario
 
 
-def possible(scenario: Scenario) -> bool:
-    """Whether a daemon should do it: one serves, and it would run no program of the user's."""
-    checks = (scenario.steady_state | scenario.observe).values()
-    programs = [*(check.executes for check in checks), *(step.fault.executes for step in scenario.faults)]
-    return not any(programs) and client.wanted()
+def is_file(word: str) -> bool:
+    """Whether a word for a scenario is a file; what is a name as well means the library's."""
+    if "/" in word or word.endswith((".yaml", ".yml")):
+        return True
+    if not os.path.isfile(word):
+        return False
+    from chaosd.scenario import library
+
+    return word not in library()
 
 
-def execute(order: dict[str, Any], show: Callable[[Record], None]) -> int:
-    """Have the daemon do a run, and follow it; Ctrl-C ends the run, and this once it is put back.
+def text(path: str) -> str:
+    """The scenario in a file.
+
+    Raises:
+        ChaosdError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise ChaosdError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ChaosdError(f"{path}: cannot be read: {error}") from None
+
+
+def begin(order: dict[str, Any], load: Callable[[], object]) -> str | None:
+    """Have the daemon start a run.
 
     Args:
         order: as ``orders.Order`` of the daemon.
+        load: the same by this process; raises what is wrong in its own words, if it can.
+
+    Returns:
+        The run's id; None when it is for this process to do: no daemon serves, or it may not run a program
+        that root may.
+
+    Raises:
+        ChaosdError: it was refused.
+    """
+    if not client.wanted():
+        return None
+    try:
+        return str(client.ask("POST", "/v1/runs", order)["run"])
+    except ForbiddenError:
+        if os.geteuid() == 0:
+            return None
+        raise
+    except ChaosdError:
+        load()
+        raise
+
+
+def follow(run: str, show: Callable[[Record], None]) -> int:
+    """Follow a run to its end; Ctrl-C ends the run, and this once it is put back.
+
+    Args:
+        run: its id.
         show: is given every record.
 
     Returns:
         The exit status.
 
     Raises:
-        ChaosdError: it was refused, or the daemon died; then it has put the run back.
+        ChaosdError: the daemon died; then it has put the run back.
     """
-    run = client.ask("POST", "/v1/runs", order)["run"]
+    from chaosd.verdict import VERDICTS
+
     former = signal.signal(signal.SIGINT, lambda *_: _stop(run))
     last: Record = {}
     try:
@@ -44,8 +92,9 @@ def execute(order: dict[str, Any], show: Callable[[Record], None]) -> int:
             last = record
     finally:
         signal.signal(signal.SIGINT, former)
-    verdict = last.get("verdict", "interrupted")
-    return int(VERDICTS[verdict])
+    if last.get("type") != "end":
+        raise ChaosdError(f"the daemon died; run {run} is being put back", hint="chaosd status")
+    return int(VERDICTS[last["verdict"]])
 
 
 def _stop(run: str) -> None:

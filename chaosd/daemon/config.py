@@ -34,8 +34,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     readers: Annotated[Literal["nobody", "everybody"], Meta(description="who else may look")] = "nobody"
     allow: Annotated[
         list[str],
-        Meta(description="programs that scenarios may have run: commands of checks, sources of probes"),
+        Meta(
+            description="what clients' scenarios may use: commands of checks, sources of probes, and files "
+            "that checks read"
+        ),
     ] = []
+    monkey: Annotated[str, Meta(description="file of a monkey's configuration, by which it acts")] = ""
     tcp: Annotated[Tcp | None, Meta(description="also listen there, with mutual TLS")] = None
 
 

@@ -10,35 +10,40 @@ from typing import Any
 import msgspec
 
 from chaosd import __version__
-from chaosd.daemon.endpoint import Endpoint, Problem
+from chaosd.daemon.endpoint import ENDPOINTS, PATTERNS, Endpoint, Problem
 
 _REFUSALS = {
     "400": "the request cannot be read",
-    "403": "the caller may not do this",
+    "403": "the caller may not do this, or the daemon may not for its configuration",
     "404": "there is no such thing",
+    "409": "another run holds this host; the error says which",
+    "413": "the request is too large",
     "422": "refused: bad input, unsafe, or not possible now",
-    "500": "something could not be put back",
+    "500": "something could not be put back, or an error in chaosd; the error says what",
     "501": "this host cannot do it",
+    "503": "the daemon cannot start anything; restart it",
+    "504": "it took too long",
 }
 
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The description of these endpoints."""
     found = list(endpoints)
-    types = [each.answer for each in found if not isinstance(each.answer, str)]
-    bodies = [each.body for each in found if each.body is not None]
+    types = [Problem, *(each.answer for each in found if not isinstance(each.answer, tuple))]
+    types += [each.body for each in found if each.body is not None]
     schemas, components = msgspec.json.schema_components(
-        [Problem, *types, *bodies], schema_hook=_hook, ref_template="#/components/schemas/{name}"
+        types, schema_hook=_hook, ref_template="#/components/schemas/{name}"
     )
-    known = dict(zip(map(repr, [Problem, *types, *bodies]), schemas, strict=True))
+    known = dict(zip(map(repr, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in found:
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, known)
-    return {
+    made = {
         "openapi": "3.1.0",
         "info": {
             "title": "chaosd",
             "version": __version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             "description": "Fault injection that puts everything back. Runs end, whatever happens to "
             "their clients; what a run did is in its events and its report.",
         },
@@ -46,6 +51,7 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components},
     }
+    return dict(msgspec.json.decode(msgspec.json.encode(made)))  # defaults as JSON has them
 
 
 def _hook(kind: type) -> dict[str, Any]:
@@ -55,37 +61,55 @@ def _hook(kind: type) -> dict[str, Any]:
 
 
 def _operation(each: Endpoint, known: dict[str, Any]) -> dict[str, Any]:
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"\{(\w+)\}", each.path)
-    ]
-    parameters += [
-        {"name": name, "in": "query", "description": about, "schema": {"type": "string"}}
-        for name, about in each.query.items()
-    ]
-    answer = (
-        {each.answer: {"schema": {"type": "string"}}}
-        if isinstance(each.answer, str)
-        else {"application/json": {"schema": known[repr(each.answer)]}}
-    )
     problem = {"application/json": {"schema": known[repr(Problem)]}}
     operation: dict[str, Any] = {
         "summary": each.summary,
-        "operationId": f"{each.method.lower()}_{'_'.join(re.findall(r'[a-z]+', each.path)[1:])}",
+        "operationId": each.handler.__name__,
         "description": f"Asks for the role: {each.may}.",
-        "parameters": parameters,
-        "responses": {"200": {"description": "done", "content": answer}}
+        "parameters": [*_in_path(each), *_in_query(each)],
+        "responses": {"200": {"description": "done", "content": _content(each, known)}}
         | {status: {"description": why, "content": problem} for status, why in _REFUSALS.items()},
     }
     if each.body is not None:
         body = {"application/json": {"schema": known[repr(each.body)]}}
-        operation["requestBody"] = {"required": True, "content": body}
+        operation["requestBody"] = {"required": False, "content": body}
     return operation
+
+
+def _in_path(each: Endpoint) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"} | ({"pattern": PATTERNS[name]} if name in PATTERNS else {}),
+        }
+        for name in re.findall(r"\{(\w+)\}", each.path)
+    ]
+
+
+def _in_query(each: Endpoint) -> list[dict[str, Any]]:
+    _, components = msgspec.json.schema_components([each.query])
+    (about,) = components.values()
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in about.get("required", ()),
+            "description": schema.get("description", ""),
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+        }
+        for name, schema in about["properties"].items()
+    ]
+
+
+def _content(each: Endpoint, known: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(each.answer, tuple):
+        return {kind: {"schema": {"type": "string"}} for kind in each.answer}
+    return {"application/json": {"schema": known[repr(each.answer)]}}
 
 
 @cache
 def of_all() -> dict[str, Any]:
     """The description of the whole API."""
-    from chaosd.daemon.api import ENDPOINTS
-
     return document(ENDPOINTS)

@@ -1,56 +1,96 @@
-"""What clients of the API may send, and how it becomes an order for the zygote."""
+"""What clients of the API may send."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from chaosd import scenario
-from chaosd.daemon.config import Config
 from chaosd.errors import ChaosdError
-from chaosd.scenario import Scenario
+
+_Target = Annotated[str | None, Meta(description="what to aim at, such as container:api")]
+_Length = Annotated[str | None, Meta(description="how long the faults last, such as 30s")]
+_Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="of every random choice")]
+_Settings = Annotated[dict[str, Any], Meta(description="values of the scenario's parameters")]
+_Everywhere = Annotated[bool, Meta(description="this may reach the entire system")]
+_Run = Annotated[str, Meta(pattern="^[0-9a-f]{6}$", description="its id; the only one if not given")]
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Nothing(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An empty body."""
+
+
+class _Settled(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    target: _Target = None
+    duration: _Length = None
+    seed: _Seed | None = None
+    set: _Settings = {}
+    yes_entire_system: _Everywhere = False
+
+    def own(self) -> dict[str, Any]:
+        """What is set besides parameters."""
+        given = {"target": self.target, "duration": self.duration, "seed": self.seed}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+class Order(_Settled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A scenario with its settings: ``scenario`` names one that comes with chaosd, or ``text`` is one."""
 
     scenario: Annotated[str, Meta(description="name of a scenario that comes with chaosd")] = ""
     text: Annotated[str, Meta(description="a scenario in YAML, instead")] = ""
-    target: Annotated[str | None, Meta(description="what to aim at, such as container:api")] = None
-    duration: Annotated[str | None, Meta(description="how long the faults last, such as 30s")] = None
-    seed: Annotated[int | None, Meta(description="of every random choice")] = None
-    set: Annotated[dict[str, Any], Meta(description="values of the scenario's parameters")] = {}
-    yes_entire_system: Annotated[bool, Meta(description="this may reach the entire system")] = False
+
+    def prepared(self) -> dict[str, Any]:
+        """The same for the zygote (``ChaosdError`` unless it is one of the two)."""
+        _one_of(scenario=self.scenario, text=self.text)
+        return {
+            "scenario": self.scenario,
+            "text": self.text,
+            "overrides": self.set | self.own(),
+            "confirmed": self.yes_entire_system,
+        }
 
 
-def prepared(order: Order, config: Config) -> dict[str, Any]:
-    """The order for the zygote, once everything in it that can be checked here is.
+class SuiteOrder(_Settled, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Many scenarios, one after the other: all of a ``category``, or those of a suite that ``text`` is."""
 
-    Raises:
-        ChaosdError: no such scenario, or what is wrong in it; or it would run a program that the
-            configuration does not allow.
-    """
-    if bool(order.scenario) == bool(order.text):
-        raise ChaosdError("give either scenario or text", hint="such as scenario: network-latency")
-    text, name = order.text, "scenario"
-    if order.scenario:
-        known = scenario.library()
-        if order.scenario not in known:
-            scenario.find(order.scenario.replace("/", " "))  # says what is near
-        text, name = known[order.scenario].read_text("utf-8"), order.scenario
-    own = {"target": order.target, "duration": order.duration, "seed": order.seed}
-    overrides = order.set | {key: value for key, value in own.items() if value is not None}
-    _permit(scenario.parse(text, name, overrides), config)
-    return {"text": text, "name": name, "overrides": overrides, "confirmed": order.yes_entire_system}
+    category: Annotated[str, Meta(description="of scenarios that come with chaosd, or all")] = ""
+    text: Annotated[str, Meta(description="a suite in YAML, instead")] = ""
+    pause: Annotated[str | None, Meta(description="between two runs, such as 5s")] = None
+    on_failure: Annotated[Literal["continue", "stop"] | None, Meta(description="when a run fails")] = None
+
+    def prepared(self) -> dict[str, Any]:
+        """The same for the zygote (``ChaosdError`` unless it is one of the two)."""
+        _one_of(category=self.category, text=self.text)
+        return {
+            "category": self.category,
+            "text": self.text,
+            "overrides": self.own(),
+            "settings": self.set,
+            "pause": self.pause,
+            "on_failure": self.on_failure,
+            "confirmed": self.yes_entire_system,
+        }
 
 
-def _permit(parsed: Scenario, config: Config) -> None:
-    checks = (parsed.steady_state | parsed.observe).values()
-    for program in (*(c.executes for c in checks), *(step.fault.executes for step in parsed.faults)):
-        if program and program not in config.allow:
-            raise ChaosdError(
-                f"the daemon runs no {program}",
-                hint="add it to allow in its configuration, or stop the daemon",
-            )
+class Which(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A live run, whoever has started it, or all of them."""
+
+    run: _Run | None = None
+    all: Annotated[bool, Meta(description="every run")] = False
+
+
+class Revert(Which, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to put back."""
+
+    scrub: Annotated[bool, Meta(description="also remove leftovers that no journal knows")] = False
+
+
+def _one_of(**given: str) -> None:
+    if len([value for value in given.values() if value]) != 1:
+        first, second = given
+        raise ChaosdError(f"give either {first} or {second}", hint="see /docs")

@@ -3,73 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
+from chaosd import journal
+from chaosd.daemon.refusals import DeniedError, raise_any
+from chaosd.daemon.tape import Record, Tape
 from chaosd.daemon.zygote import Zygote
-from chaosd.errors import ChaosdError, Exit
+from chaosd.errors import BusyError
+from chaosd.places import history_dir, run_dir
 from chaosd.report.fold import View
+from chaosd.restore import STALE_TIMEOUT
 
-Record = dict[str, Any]
+KEPT = 500
+"""Records that the stream of everything keeps for readers who are slow."""
+
+_PATIENCE = 0.5  # of an engine; far under what its watchdog gives it
+_FOR_ANSWERS = 30.0  # of who has nothing else to do
+_LONGEST = 300.0
+_AT_ONCE = 8
+_SUITES = 20
+_LARGEST = 1 << 25
 
 
-class Story:
-    """What a child of the zygote has told so far, and tells on.
+class Child(Tape):
+    """A child of the zygote, and what it tells besides the records of its runs; ``run`` is the newest."""
 
-    ``records`` are all of them; ``view`` is their fold where they are a run's.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.view = View()
-        self.records: list[Record] = []
-        self.ended = False
-        self._pidfd = os.pidfd_open(pid)
-        self._news = asyncio.Condition()
-
-    async def listen(self, reader: asyncio.StreamReader) -> None:
-        """Take what is told until the child ends."""
-        try:
-            async for line in reader:
-                record = json.loads(line)
-                self.view.add(record)
-                await self._tell(record)
-        finally:
-            os.close(self._pidfd)
-            self.ended = True
-            async with self._news:
-                self._news.notify_all()
-
-    async def _tell(self, record: Record) -> None:
-        async with self._news:
-            self.records.append(record)
-            self._news.notify_all()
-
-    async def follow(self, first: int = 0) -> AsyncIterator[Record]:
-        """Every record from number ``first`` on, those to come included, until the child has ended."""
-        at = first
-        while True:
-            while at < len(self.records):
-                at += 1
-                yield self.records[at - 1]
-            if self.ended:
-                return
-            async with self._news:
-                while not self.ended and at == len(self.records):
-                    await self._news.wait()
+    def __init__(self, pidfd: int) -> None:
+        super().__init__()
+        self._pidfd = pidfd
+        self.run: Run | None = None
 
     def stop(self) -> None:
-        """Ask the child to end; a run puts everything back."""
+        """Ask it to end; a run puts everything back."""
         if not self.ended:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
+    def end(self) -> None:
+        """It has died."""
+        os.close(self._pidfd)
+        super().end()
+
+
+class Run(Tape):
+    """A run and its records; ``view`` is their fold."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__()
+        self.view = View()
+        self.child = child
+
+    def add(self, record: Record) -> None:
+        """Append a record of its journal."""
+        self.view.add(record)
+        super().add(record)
+
 
 class Runs:
-    """Everything that has been ordered and not yet been forgotten.
+    """Everything that the zygote's children do; ``feed`` is told of all that changes the host.
+
+    ``live`` holds the runs that go on, ``suites`` the newest suites, by their ids.
 
     Args:
         zygote: where children come from.
@@ -78,63 +79,152 @@ class Runs:
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote
         self._tasks: set[asyncio.Task[None]] = set()
-        self.live: dict[str, Story] = {}
+        self._at_work: dict[Child, str] = {}  # what holds the host, and what to call it
+        self._starting = asyncio.Lock()
+        self._asking = asyncio.Semaphore(_AT_ONCE)
+        self.live: dict[str, Run] = {}
+        self.suites: dict[str, Child] = {}
+        self.feed = Tape(KEPT)
 
-    async def _begin(self, deed: str, **order: Any) -> Story:
-        pid, end = self._zygote.order(deed, **order)
-        story = Story(pid)
-        end.setblocking(False)
-        reader, writer = await asyncio.open_unix_connection(sock=end, limit=1 << 24)
-        task = asyncio.create_task(self._listen(story, reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return story
-
-    async def _listen(self, story: Story, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await story.listen(reader)
-        finally:
-            writer.close()
-            self.live.pop(story.view.run, None)
-
-    async def ask(self, deed: str, **order: Any) -> Record:
-        """The one record that a child answers with.
+    async def ask(self, deed: str, **order: Any) -> Any:
+        """The ``answer`` that a child gives.
 
         Raises:
             ChaosdError: as the child has it.
         """
-        story = await self._begin(deed, **order)
-        async for record in story.follow():
-            return _unless_error(record)
-        raise ChaosdError(f"the process that was to {deed} died without a word", hint="see the log")
+        async with self._asking:
+            child = await self._begin(deed, None, order)
+            try:
+                async with asyncio.timeout(_LONGEST):
+                    async for record in child.follow():
+                        raise_any(record)
+                        return record["answer"]
+            except TimeoutError:
+                child.stop()
+                raise DeniedError(504, f"{deed} took more than {_LONGEST:.0f} s") from None
+        raise DeniedError(500, f"the process that was to {deed} died without a word", "journalctl -u chaosd")
 
-    async def start(self, *, text: str, name: str, overrides: Record, confirmed: bool) -> Story:
-        """Start a run; returns once it has a journal.
+    async def follow(self, deed: str, **order: Any) -> AsyncIterator[Record]:
+        """Everything that a child tells, until it ends or nobody listens any more."""
+        child = await self._begin(deed, None, order)
+        try:
+            async for record in child.follow():
+                yield record
+        finally:
+            child.stop()
+
+    async def start(self, deed: str, called: str, **order: Any) -> tuple[Child, Record]:
+        """Start what holds the host; returns once it has told something, a run its header.
+
+        Args:
+            deed: what to do.
+            called: what to name to others who want the host meanwhile.
+            order: for the deed.
 
         Raises:
+            BusyError: another one of this daemon holds the host.
             ChaosdError: it was refused, and nothing was touched.
         """
-        story = await self._begin("run", text=text, name=name, overrides=overrides, confirmed=confirmed)
-        async for record in story.follow():
-            _unless_error(record)
-            self.live[story.view.run] = story
-            return story
-        raise ChaosdError("the engine died before it began", hint="see the log")
+        async with self._starting:
+            if self._at_work:
+                runs = [f"{name} ({run.view.scenario})" for name, run in self.live.items()]
+                holder = ", ".join(runs or self._at_work.values())
+                raise BusyError(f"another run holds this host: {holder}", hint="chaosd status, chaosd stop")
+            child = await self._begin(deed, called, order)
+            async for record in child.follow():
+                if record["type"] == "error":
+                    await child.until_end()  # who is told so may try the next one at once
+                raise_any(record)
+                return child, record
+        raise DeniedError(500, "the engine died before it began", "journalctl -u chaosd")
 
-    async def stop_all(self) -> list[str]:
-        """Ask every run to end, and wait until each has; returns their names."""
-        stories = dict(self.live)
-        for story in stories.values():
-            story.stop()
-        for story in stories.values():
-            async for _ in story.follow(len(story.records)):
-                pass
-        return list(stories)
+    def keep(self, suite: Child) -> str:
+        """Keep a suite for those who will ask for it by the id returned; the oldest is forgotten."""
+        name = os.urandom(3).hex()
+        self.suites[name] = suite
+        while len(self.suites) > _SUITES:
+            del self.suites[next(iter(self.suites))]
+        return name
 
+    async def attend(self, deed: str, **order: Any) -> AsyncIterator[Record]:
+        """Everything that a child tells which may start a run; others are not kept from the host by it."""
+        child = await self._begin(deed, "", order)
+        async for record in child.follow():
+            yield record
 
-def _unless_error(record: Record) -> Record:
-    if record["type"] == "error":
-        error = ChaosdError(record["error"], hint=record["hint"])
-        error.exit = Exit(record["exit"])
-        raise error
-    return record
+    async def close(self) -> None:
+        """Have everything end and be put back, and wait until it is."""
+        children = [*self._at_work, *(run.child for run in self.live.values())]
+        for child in children:
+            child.stop()
+        for child in children:
+            await child.until_end()
+        self.feed.end()
+
+    async def _begin(self, deed: str, called: str | None, order: Record) -> Child:
+        patience = _FOR_ANSWERS if called is None else _PATIENCE
+        try:
+            pidfd, end = self._zygote.order(deed, patience, **order)
+        except OSError as error:
+            raise DeniedError(503, f"nothing can be started: {error}", "systemctl restart chaosd") from None
+        child = Child(pidfd)
+        if called:
+            self._at_work[child] = called
+        task = asyncio.create_task(self._listen(child, end, public=called is not None))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return child
+
+    async def _listen(self, child: Child, end: socket.socket, *, public: bool) -> None:
+        end.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=end, limit=_LARGEST)
+        run: Run | None = None
+        try:
+            async for line in reader:
+                if not line.endswith(b"\n"):
+                    break  # torn when it was killed
+                record = msgspec.json.decode(line)
+                if not public:
+                    child.add(record)
+                    continue
+                run = await self._sort(child, run, record)
+                if record["type"] != "error":  # nothing has happened
+                    self.feed.add(record if run is None else {"run": run.view.run, **record})
+        finally:
+            writer.close()
+            await self._end(run)
+            self._at_work.pop(child, None)
+            child.end()
+
+    async def _sort(self, child: Child, run: Run | None, record: Record) -> Run | None:
+        """Put a record where it belongs; returns the run that goes on after it."""
+        kind = record["type"]
+        if kind in ("run", "ended", "skipped"):  # the two are a suite's: its run is over
+            await self._end(run)
+            run = Run(child) if kind == "run" else None
+        if run is not None:
+            run.add(record)
+            child.run = self.live[run.view.run] = run
+        if run is None or kind == "run":
+            child.add(record)
+        return run
+
+    async def _end(self, run: Run | None) -> None:
+        if run is None:
+            return
+        if run.view.phase != "ended":
+            await self._complete(run)
+        self.live.pop(run.view.run, None)
+        run.end()
+
+    async def _complete(self, run: Run) -> None:
+        """Of an engine that was killed, the watchdog puts everything back and writes the rest."""
+        name, until = f"{run.view.run}.jsonl", time.monotonic() + STALE_TIMEOUT
+        while (run_dir() / name).exists() and time.monotonic() < until:  # noqa: ASYNC110 - it is a file
+            await asyncio.sleep(0.02)
+        for folder in (history_dir(), run_dir() / "finished", run_dir()):
+            with suppress(OSError):
+                for record in [*journal.read(folder / name)][run.count :]:
+                    run.add(record)
+                    self.feed.add({"run": run.view.run, **record})
+                return

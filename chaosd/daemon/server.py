@@ -14,9 +14,12 @@ from pathlib import Path
 
 import uvicorn
 
-from chaosd.daemon import access, api
+from chaosd.daemon import access, api, api_library, series  # noqa: F401 - series holds deeds
+from chaosd.daemon.calendar import Calendar
 from chaosd.daemon.config import Config
 from chaosd.daemon.deeds import DEEDS
+from chaosd.daemon.endpoint import Daemon
+from chaosd.daemon.primate import Primate
 from chaosd.daemon.runs import Runs
 from chaosd.daemon.zygote import Zygote
 from chaosd.errors import ChaosdError
@@ -35,7 +38,8 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     Raises:
         ChaosdError: another daemon has the socket, or it cannot be made.
     """
-    registry()  # what is imported now is there in every engine
+    registry()  # what is imported, and read, now is there in every engine
+    api_library.all_scenarios()
     zygote = Zygote(DEEDS)
     end, ours = _listen(config)
     ready()
@@ -49,7 +53,9 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
 
 async def _serve(config: Config, zygote: Zygote, end: socket.socket) -> None:
     runs = Runs(zygote)
-    app = api.application(config, runs)
+    calendar = Calendar(runs)
+    monkey = Primate(Path(config.monkey), runs) if config.monkey else None
+    app = api.application(Daemon(config, runs, calendar, monkey))
     servers = [_server(app)]
     tasks = [asyncio.create_task(servers[0].serve(sockets=[end]))]
     if config.tcp is not None:
@@ -59,23 +65,40 @@ async def _serve(config: Config, zygote: Zygote, end: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     notify("READY=1")
-    beat = asyncio.create_task(_beat())
+    alongside = [asyncio.create_task(each) for each in (_beat(), calendar.run())]
+    alongside += [asyncio.create_task(monkey.run())] if monkey else []
     with suppress(asyncio.CancelledError):
         await asyncio.wait([asyncio.create_task(over.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
     notify("STOPPING=1")
-    await runs.stop_all()
-    beat.cancel()
+    for each in alongside:
+        each.cancel()
+    await runs.close()
     for server in servers:
-        server.should_exit = True
+        server.end()
     await asyncio.gather(*tasks)
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._over = asyncio.Event()
+
     def install_signal_handlers(self) -> None:
         """Signals are the daemon's own."""
 
+    def end(self) -> None:
+        """Answer what was asked, and no more."""
+        self.should_exit = True
+        self._over.set()
 
-def _server(app: object, config: Config | None = None) -> uvicorn.Server:
+    async def main_loop(self) -> None:
+        """Look once a second, where uvicorn does ten times: an idle daemon is to cost nothing."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), 1.0)
+
+
+def _server(app: object, config: Config | None = None) -> _Server:
     tcp = config.tcp if config else None
     security = {}
     if tcp is not None:
@@ -96,6 +119,7 @@ def _server(app: object, config: Config | None = None) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who a client is, nobody but the kernel and TLS may say
             timeout_graceful_shutdown=5,
             **security,  # type: ignore[arg-type]
         )

@@ -4,31 +4,33 @@ The API's process has threads and an event loop, which no engine should begin li
 is forked before these exist, waits for orders, and forks a child for each: a run, a plan, a look at
 the host. A child tells its story in JSON lines through a socket that came with the order.
 
-When the API's process dies, the zygote sees the end of its socket and ends; the kernel then sends
-SIGTERM to every engine (PR_SET_PDEATHSIG), which puts its run back, or has a watchdog that does.
+When the API's process dies, the kernel kills the zygote, and sends SIGTERM to every engine
+(PR_SET_PDEATHSIG), which puts its run back, or has a watchdog that does.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import os
+import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from chaosd.kernel.edit import MARK
 
-Deed = Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], int]
+Tell = Callable[[dict[str, Any]], None]
+Deed = Callable[[dict[str, Any], Tell], int]
 """What a child does: given the order and a way to tell records; returns its exit status."""
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-_LARGEST = 1 << 20
-_PATIENCE = 0.5
 
 
 class Zygote:
@@ -42,37 +44,48 @@ class Zygote:
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         gc.freeze()  # what is there now is shared with every child, and not to be copied for counting it
+        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             self._end.close()
             try:
+                _call_myself(f"{MARK}-zygote", signal.SIGKILL, parent)
                 _serve(theirs, deeds)
             finally:
                 os._exit(0)
         theirs.close()
 
-    def order(self, deed: str, **order: Any) -> tuple[int, socket.socket]:
+    def order(self, deed: str, patience: float, **order: Any) -> tuple[int, socket.socket]:
         """Have a child do something.
 
         Args:
             deed: its name.
+            patience: for so many seconds the child waits for us to take what it tells; then it goes on
+                without telling.
             order: for the deed.
 
         Returns:
-            The child's pid, and the socket that it speaks through; its end is the end of the child.
+            A pidfd of the child, and the socket that it speaks through; its end is the end of the child.
 
         Raises:
-            OSError: the zygote is dead, or the order is over a megabyte.
+            OSError: the zygote is dead.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            text = json.dumps({"deed": deed, **order}).encode()
-            socket.send_fds(self._end, [text], [theirs.fileno()])
-        answer = self._end.recv(64)
-        if not answer:
+        text = os.memfd_create("order")  # a message has a limit, a file has none
+        try:
+            with theirs, open(text, "wb", closefd=False) as file:
+                file.write(msgspec.json.encode({"deed": deed, "patience": patience, "order": order}))
+                file.flush()
+                socket.send_fds(self._end, [b"o"], [theirs.fileno(), text])
+            _, fds, _, _ = socket.recv_fds(self._end, 1, 1)
+            if not fds:
+                raise BrokenPipeError("the process that engines are forked from is dead")
+        except OSError:
             ours.close()
-            raise OSError("the process that engines are forked from is dead")
-        return int(answer), ours
+            raise
+        finally:
+            os.close(text)
+        return fds[0], ours
 
     def close(self) -> None:
         """End it, and every run with it; each puts itself back."""
@@ -82,44 +95,80 @@ class Zygote:
 
 
 def _serve(end: socket.socket, deeds: Mapping[str, Deed]) -> None:
-    _call_myself("zygote", signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for: their socket says it all
+    died, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    watched: list[Any] = [end, died]
     while True:
-        text, fds, _, _ = socket.recv_fds(end, _LARGEST, 1)
-        if not text:
+        ready, _, _ = select.select(watched, [], [])
+        if died in ready:
+            os.read(died, 4096)
+            _bury()
+        if end in ready and not _fork(end, deeds):
             return
-        pid = os.fork()
-        if pid == 0:
-            end.close()
-            _do(json.loads(text), fds[0], deeds)
-        os.close(fds[0])
-        end.send(str(pid).encode())
 
 
-def _do(order: dict[str, Any], fd: int, deeds: Mapping[str, Deed]) -> None:
+def _bury() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _fork(end: socket.socket, deeds: Mapping[str, Deed]) -> bool:
+    text, fds, _, _ = socket.recv_fds(end, 1, 2)
+    if not text:
+        return False
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        end.close()
+        _do(fds[0], fds[1], deeds, parent)
+    pidfd = os.pidfd_open(pid)  # of a child that nobody has buried yet, so it is this one
+    socket.send_fds(end, [b"p"], [pidfd])
+    for fd in (*fds, pidfd):
+        os.close(fd)
+    return True
+
+
+def _do(story_fd: int, order_fd: int, deeds: Mapping[str, Deed], parent: int) -> None:
     status = 1
     try:
-        _call_myself("engine", signal.SIGTERM)
+        signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        # what is called chaosd-... is not traced, and its children in trials are called as it is
+        _call_myself(MARK, signal.SIGTERM, parent)
         os.setsid()
-        with socket.socket(fileno=fd) as story:
-            story.settimeout(_PATIENCE)  # a run must not wait for who watches it
-            status = _tell(order, story, deeds)
+        with open(order_fd, "rb") as file:
+            file.seek(0)
+            order = msgspec.json.decode(file.read())
+        with socket.socket(fileno=story_fd) as story:
+            status = deeds[order["deed"]](order["order"], _teller(story, order["patience"]))
+    except BaseException:  # noqa: BLE001 - a forked child must not return into its parent's code
+        traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def _tell(order: dict[str, Any], story: socket.socket, deeds: Mapping[str, Deed]) -> int:
+def _teller(story: socket.socket, patience: float) -> Tell:
+    story.settimeout(patience)  # a run must not wait for who watches it
+    listens = [True]
+
     def tell(record: dict[str, Any]) -> None:
-        story.sendall(json.dumps(record).encode() + b"\n")
+        if listens:
+            try:
+                story.sendall(msgspec.json.encode(record) + b"\n")
+            except OSError:
+                listens.clear()  # what comes after a line that was torn could not be read
 
-    return deeds[order.pop("deed")](order, tell)
+    return tell
 
 
-def _call_myself(what: str, at_death: signal.Signals) -> None:
+def _call_myself(name: str, at_death: signal.Signals, parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NAME, f"{MARK}-{what}".encode(), 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, at_death, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it has died before this was said

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -50,23 +51,28 @@ class Monkey:
                 memory.chosen[decision.target] = self.config.begins(tick)
             yield decision
 
-    def step(self, tick: int, stop: Stop) -> Exit:
-        """Do what is to be done at a tick; the exit status of the run, or 0.
+    def choose(self, tick: int) -> tuple[Decision, Scenario | None]:
+        """Decide what is to be done at a tick, and what is to be run, if anything.
 
-        The choice is on disk before the run begins: what dies in it does not run again.
+        The choice is on disk when this returns: what dies in the run does not run again.
         """
         decision = decide(self.config, tick, time.time(), self.memory, self._find, _cannot)
         self.memory.last_tick = max(tick, self.memory.last_tick)
         if decision.entry is None:
             state.save(self.place, self.memory)
-            self._tell(decision, None)
-            return Exit.OK
+            return decision, None
         now = self.config.begins(tick)
         kept = {word: at for word, at in self.memory.chosen.items() if at > now - self.config.cooldown}
         self.memory.chosen = kept | {decision.target: now}
         state.save(self.place, self.memory)
+        return decision, aimed(decision.entry, decision.target, _seed(self.memory.seed, tick))
+
+    def step(self, tick: int, stop: Stop) -> Exit:
+        """Do what is to be done at a tick; the exit status of the run, or 0."""
+        decision, scenario = self.choose(tick)
         self._tell(decision, None)
-        scenario = aimed(decision.entry, decision.target, _seed(self.memory.seed, tick))
+        if scenario is None:
+            return Exit.OK
         view = apart.run(scenario, stop)
         self._tell(decision, view)
         return apart.status(view)
@@ -90,6 +96,17 @@ class Monkey:
     def _find(self) -> tuple[list[eligible.Candidate], str]:
         found, problems = eligible.find(self.config.targets, self.config.exclude)
         return found, "; ".join(problems)
+
+
+def row(config: Config, decision: Decision) -> dict[str, Any]:
+    """A decision as data."""
+    return {
+        "tick": decision.tick,
+        "at": config.timezone.local(decision.at).isoformat(timespec="seconds"),
+        "why_not": decision.why,
+        "scenario": decision.entry.scenario if decision.entry else "",
+        "target": decision.target,
+    }
 
 
 def aimed(entry: Entry, target: str, seed: int) -> Scenario:

@@ -6,7 +6,7 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
-from chaosd.cli.library import describe
+from chaosd.catalog import describe
 from chaosd.document import convert
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, registry

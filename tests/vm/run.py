@@ -37,6 +37,11 @@ REQUIRE_OF = {"6.1": ",bcc", "override": ",kprobe-override,error-injection"}
 
 NOT_OF_THE_KERNEL = (
     "checks_live",
+    "daemon_access",
+    "daemon_api",
+    "daemon_calendar",
+    "daemon_death",
+    "daemon_load",
     "checks_servers",
     "threshold_release",
     "demo",

@@ -1,0 +1,123 @@
+"""Schedules in the daemon: what is due is run, one after the other, and told to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+from chaosd import scenario
+from chaosd.daemon.refusals import status_of
+from chaosd.daemon.runs import Runs
+from chaosd.errors import BusyError, ChaosdError
+from chaosd.orchestrate import schedule, scheduler, state, timetable
+from chaosd.orchestrate.scheduler import Due, Scheduler
+
+_LOOK = 60.0
+_AGAIN = 1.0
+_BUSY = 409
+
+
+class Calendar:
+    """The schedules of /etc/chaosd/schedules.d, in the daemon's loop.
+
+    Args:
+        runs: does what is due.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._scheduler = Scheduler(time.time())
+        self._changed = asyncio.Event()
+        self._held: int | None = None
+        self.problems: list[str] = []
+
+    async def run(self) -> None:
+        """Run what is due, for ever."""
+        while True:
+            seconds = await self._turn()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), seconds)
+            self._changed.clear()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every schedule as people see it."""
+        return [timetable.row(each) for each in schedule.read_all()[0]]
+
+    def pause(self, name: str) -> dict[str, Any]:
+        """Let a schedule rest (``ChaosdError`` if there is none of this name)."""
+        found = schedule.find(name)
+        scheduler.pause(name)
+        self._changed.set()
+        return timetable.row(found)
+
+    def resume(self, name: str) -> dict[str, Any]:
+        """Let it be due again, from now on (``ChaosdError`` if there is none of this name)."""
+        found = schedule.find(name)
+        scheduler.resume(name, time.time())
+        self._changed.set()
+        return timetable.row(found)
+
+    async def _turn(self) -> float:
+        """Deal with the first schedule that is due; for how long there is nothing to do then, in seconds."""
+        if not schedule.folder().is_dir():
+            return _LOOK
+        try:
+            self._held = self._held or state.hold("schedule")
+            waiting, coming = await asyncio.to_thread(self._look)
+            self._note(self._scheduler.problems)
+            if not waiting:
+                return coming
+            await self._deal(waiting[0])
+        except ChaosdError as error:
+            self._note([str(error)])
+            return _LOOK
+        return 0.0
+
+    def _look(self) -> tuple[list[Due], float]:
+        now = time.time()
+        waiting = self._scheduler.due(now)
+        return waiting, max(0.0, min(self._scheduler.next_due(now) - now, _LOOK))
+
+    def _note(self, problems: list[str]) -> None:
+        for problem in problems:
+            if problem not in self.problems:
+                self._runs.feed.add({"type": "schedule", "at": time.time(), "says": problem})
+        self.problems = problems
+
+    async def _deal(self, due: Due) -> None:
+        if not self._scheduler.begin(due):
+            self._tell(due, "missed, skipped")
+            return
+        waits = False
+        while True:
+            try:
+                await self._run(due)
+            except ChaosdError as error:
+                busy = isinstance(error, BusyError) or status_of(error) == _BUSY
+                if not waits:
+                    self._tell(due, str(error))
+                if not busy or due.schedule.missed == "skip":
+                    return
+                waits = True
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
+
+    async def _run(self, due: Due) -> None:
+        entry = due.schedule.entry
+        text, name = scenario.read(entry.scenario)
+        order = {"scenario": "", "text": text, "overrides": entry.overrides(), "name": name}
+        called = f"schedule {due.schedule.name}"
+        # what root has written down may run programs
+        child, header = await self._runs.start("run", called, **order, confirmed=False, allow=None)
+        self._tell(due, "begins", run=header["run"])
+        await child.until_end()
+        assert child.run is not None
+        ended = child.run.view
+        self._tell(due, f"ended: {ended.verdict} {ended.reason}".rstrip(), run=ended.run)
+
+    def _tell(self, due: Due, says: str, **more: Any) -> None:
+        said = {"schedule": due.schedule.name, "due": due.at, "says": says}
+        self._runs.feed.add({"type": "schedule", "at": time.time(), **said, **more})

@@ -1,0 +1,181 @@
+"""A daemon with folders and a socket of its own, and clients of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import world
+from world import until
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUP = "games"  # exists on every Debian, and nobody is in it
+PAUSE = "name: pause\nduration: {duration}\nfaults: [process.pause]\n"
+
+
+class Connection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, place: Path, timeout: float = 60) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.place = place
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.place))
+
+
+class Daemon:
+    """``chaosd daemon`` in a process of its own."""
+
+    def __init__(self, stack: ExitStack, folder: Path, config: str = "") -> None:
+        self._stack = stack
+        self.folder = folder
+        self.socket = folder / "api.sock"
+        places = {f"CHAOSD_{key}_DIR": str(folder / key.lower()) for key in ("RUN", "STATE", "CONFIG")}
+        self.env = os.environ | places | {"PYTHONPATH": str(ROOT), "CHAOSD_SOCKET": str(self.socket)}
+        self.config = folder / "daemon.yaml"
+        self.config.write_text(f"socket: {self.socket}\ngroup: {GROUP}\n{config}", "utf-8")
+        self.log = folder / "log"
+        self.start()
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "chaosd", "daemon", "--config", str(self.config)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(argv, env=self.env, stdout=log, stderr=log, cwd=self.folder)
+        until(self.serves, "does not serve", 60)
+
+    def serves(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text("utf-8")
+        with suppress(OSError):
+            return self.ask("GET", "/v1/status")[0] == 200
+        return False
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """The status, and the document; text where it is none."""
+        status, text = self.read(method, path, body)
+        with suppress(ValueError):
+            return status, json.loads(text)
+        return status, text.decode()
+
+    def read(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        answer = self.open(method, path, body)
+        return answer.status, answer.read()
+
+    def open(self, method: str, path: str, body: Any = None) -> HTTPResponse:
+        connection = Connection(self.socket)
+        connection.request(method, path, None if body is None else json.dumps(body))
+        return connection.getresponse()
+
+    def get(self, path: str) -> Any:
+        status, found = self.ask("GET", path)
+        assert status == 200, found
+        return found
+
+    def post(self, path: str, body: Any = None) -> Any:
+        status, found = self.ask("POST", path, body or {})
+        assert status == 200, found
+        return found
+
+    def pause(self, pid: int, duration: str = "60s") -> str:
+        """Start a run that pauses a process; its id."""
+        order = {"text": PAUSE.format(duration=duration), "target": f"pid:{pid}"}
+        return str(self.post("/v1/runs", order)["run"])
+
+    def events(self, run: str) -> list[dict[str, Any]]:
+        """All records of a run, once it has ended."""
+        return [json.loads(line) for line in self.read("GET", f"/v1/runs/{run}/events")[1].splitlines()]
+
+    def wait_phase(self, run: str, phase: str) -> None:
+        until(lambda: self.get(f"/v1/runs/{run}")["phase"] == phase, f"no {phase}", 60)
+
+    def sleeper(self) -> int:
+        """A process that does nothing; its pid."""
+        program = shutil.which("sleep") or "/bin/sleep"
+        return self._stack.enter_context(world.spawn([program, "600"])).pid
+
+    @contextmanager
+    def called(self, comm: str) -> Iterator[int]:
+        """A process of this name that does nothing; its pid."""
+        program = self.folder / comm
+        shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+        with world.spawn([str(program), "600"]) as process:
+            yield process.pid
+
+    def command(self, *words: str, within: tuple[str, ...] = ()) -> tuple[int, str]:
+        """The exit status of a command of chaosd, and all it said."""
+        argv = [*within, sys.executable, "-m", "chaosd", *words]
+        done = subprocess.run(
+            argv, env=self.env, capture_output=True, text=True, cwd=self.folder, timeout=110, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    def journals(self) -> list[Path]:
+        """Of runs that are not put back."""
+        return list((self.folder / "run").glob("*.jsonl"))
+
+    def family(self) -> list[int]:
+        """Every process that began with our environment: the daemon, its children, their watchdogs."""
+        mark, found = f"CHAOSD_RUN_DIR={self.folder / 'run'}".encode(), []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):
+                if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    found.append(int(pid))
+        return found
+
+    def close(self) -> None:
+        """Have it end, and see that all is put back and nothing of it is left, not even in its log."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(60) == 0, self.log.read_text("utf-8")
+        until(lambda: not self.family(), "processes are left", 60)
+        assert not self.journals()
+        assert "Traceback" not in self.log.read_text("utf-8"), self.log.read_text("utf-8")
+
+
+@contextmanager
+def daemon(config: str = "") -> Iterator[Daemon]:
+    """A daemon in a folder that everybody may look into."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaosd-daemon-")))
+        folder.chmod(0o755)
+        made = Daemon(stack, folder, config)
+        try:
+            yield made
+        finally:
+            if made.process.poll() is None:
+                made.process.send_signal(signal.SIGTERM)
+                made.process.wait(60)
+        made.close()
+
+
+def as_user(uid: int, gid: int, do: Callable[[], Any]) -> Any:
+    """What a function gives in a process of another user."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            os.write(writer, json.dumps(do()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        text = file.read()
+    os.waitpid(pid, 0)
+    return json.loads(text)
