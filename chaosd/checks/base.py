@@ -19,6 +19,9 @@ from chaosd.units import Duration
 PerSecond = Annotated[float, msgspec.Meta(gt=0, le=500, description="probes a second while the run lasts")]
 
 
+_LONGEST = Duration(30 * 60)  # as long as a run can be
+
+
 class Pattern(str):
     """A regular expression as Python's ``re`` has them."""
 
@@ -133,8 +136,10 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return True
 
     def check(self) -> list[str]:
-        """What is wrong with the fields taken together, one line each."""
-        return []
+        """What is wrong with the fields, beside their types, one line each."""
+        if 0 < self.within <= _LONGEST:
+            return []
+        return [f"within: {self.within} is not allowed (more than 0 and at most {_LONGEST})"]
 
     def demand(self, *figures: str) -> None:
         """Make sure that this host can measure it, and these of ``gives`` above all.

@@ -44,7 +44,7 @@ class Dns(Check, frozen=True, kw_only=True):
         import dns.inet
         import dns.name
 
-        wrong = []
+        wrong = super().check()
         try:
             dns.name.from_text(self.query)
         except (dns.exception.DNSException, UnicodeError) as error:

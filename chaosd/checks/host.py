@@ -67,7 +67,8 @@ class Host(Check, frozen=True, kw_only=True, dict=True):
 
     def check(self) -> list[str]:
         """What is wrong with the conditions."""
-        return [f"expect: {words}" for condition in self.expect if (words := condition.problem(self.gives))]
+        wrong = [words for condition in self.expect if (words := condition.problem(self.gives))]
+        return [*super().check(), *(f"expect: {words}" for words in wrong)]
 
     def describe(self) -> str:
         """What must hold."""

@@ -65,7 +65,8 @@ class Log(Check, frozen=True, kw_only=True, dict=True):
 
     def check(self) -> list[str]:
         """A log is a file or the journal of a unit."""
-        return [] if bool(self.file) != bool(self.unit) else ["takes one of file and unit"]
+        one = bool(self.file) != bool(self.unit)
+        return super().check() + ([] if one else ["takes one of file and unit"])
 
     def describe(self) -> str:
         """What must hold."""

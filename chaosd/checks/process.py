@@ -43,7 +43,8 @@ class Process(Check, frozen=True, kw_only=True, dict=True):
     def check(self) -> list[str]:
         """What is wrong with the name and the conditions."""
         kind, _, name = self.of.partition(":")
-        wrong = [f"expect: {words}" for condition in self.expect if (words := condition.problem(self.gives))]
+        wrong = super().check()
+        wrong += [f"expect: {words}" for condition in self.expect if (words := condition.problem(self.gives))]
         if kind not in _KINDS or not name or "\0" in name:
             wrong.append(f"of: {self.of!r} names no processes (such as comm:nginx or unit:nginx.service)")
         return wrong

@@ -72,6 +72,7 @@ def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
         (("port: 80}", "port: 80, name: host}"), "f.yaml:6: steady_state.0: the name 'host' is taken"),
         (("port: 80}", "port: 80}\n  - log: {matches: x}"), "f.yaml:7: steady_state.1.log: takes one of file and unit"),
         (("port: 80}", "port: 80}\n  - log: {matches: '(', file: /x}"), "is not a regular expression"),
+        (("port: 80}", "port: 80, within: 2h}"), "f.yaml:6: steady_state.0.tcp: within: 2h is not allowed (more than 0 and at most 30m)"),
         (("port: 80}", "port: 80}\n  - process: {of: nginx}"), "of: 'nginx' names no processes"),
         (("port: 80}", "port: 80}\n  - host: {expect: [lod1 < 8]}"), "expect: unknown figure 'lod1' (did you mean load1?)"),
         (("port: 80}", "port: 80}\n  - dns: {query: a..b, server: nowhere}"), "server: 'nowhere' is not an address"),
