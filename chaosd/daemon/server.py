@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import uvicorn
@@ -42,6 +43,7 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     """
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
+    import_module("pyroute2")  # what its users import late; a third of the time of planning a network fault
     zygote = Zygote(DEEDS)
     gc.set_threshold(*_GARBAGE)
     end, ours = _listen(config)

@@ -50,6 +50,7 @@ def _live(records: list[dict[str, object]]) -> float:
 
 
 def bench_idle(daemon: Daemon, _: str) -> None:
+    world.until(lambda: len(daemon.family()) == 2, "children are left")
     pids = daemon.family()
     used = sum(map(_used, pids))
     time.sleep(IDLE)
