@@ -36,7 +36,7 @@ class Problems:
         where = f"{self.name}:{line}" if line else self.name
         key = ".".join(str(part) for part in path)
         said = f"{where}: {key}: {message}" if key else f"{where}: {message}"
-        self._found[line, f"{said} ({hint})" if hint else said] = None
+        self._found[line, _one_line(f"{said} ({hint})" if hint else said)] = None
 
     def __len__(self) -> int:
         return len(self._found)
@@ -45,6 +45,11 @@ class Problems:
         """Raise one ``ChaosdError`` with a line for each mistake, if there is any."""
         if self._found:
             raise ChaosdError("\n".join(text for _, text in sorted(self._found)))
+
+
+def _one_line(text: str) -> str:
+    # what stands in a document may be anything, also what a terminal would obey
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def near(word: str, known: Iterable[str]) -> str:

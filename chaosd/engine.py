@@ -17,9 +17,8 @@ from chaosd import plan as planning
 from chaosd import restore, watchdog
 from chaosd.canary import Widening
 from chaosd.checks.sampler import Sampler
-from chaosd.checks.threshold import Watch
+from chaosd.conditions import Conditions
 from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError
-from chaosd.expectation import Expectations, Outcome, unmet
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
 from chaosd.kernel import netlink
@@ -28,7 +27,7 @@ from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
 from chaosd.scenario import Scenario
 from chaosd.timeline import Timeline
-from chaosd.verdict import VERDICTS, Ended
+from chaosd.verdict import VERDICTS, Ended, ended_by
 from chaosd.watchdog import Pulse, now
 
 TICK = 0.1
@@ -81,17 +80,16 @@ class _Run:
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
         self.pulse = Pulse()
-        self.watches = [Watch(threshold) for threshold in self.scenario.abort_when]
+        self.conditions = Conditions(self.scenario.abort_when, self.scenario.expect)
         self.sampler = Sampler(plan.checks, plan.places)
         self.timeline = Timeline(plan, self._apply, self._retire)
         self.widening = Widening(self.scenario.canary)
-        self.expectations = Expectations(self.scenario.expect)
-        self.expected: list[Outcome] = []
         self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
         self.touched = False
         self.interrupt = Interrupt()
         self.live = 0.0  # since when the fault is, in seconds of now()
         self.sampled = self.ends = 0.0
+        self.measured = bool(self.scenario.steady_state or self.scenario.observe)
         self.journal = Journal.create(
             plan.run,
             show,
@@ -126,8 +124,7 @@ class _Run:
         if self.touched and end.verdict in ("passed", "aborted", "inconclusive"):
             recovery = self._guarded(self._recover)
             end = recovery if end.verdict == "passed" else end
-        if end.verdict == "passed" and (missed := unmet(self.expected)):
-            end = Ended("failed", missed)
+        end = self.conditions.end(end)
         self.journal.write("end", verdict=end.verdict, reason=end.reason)
         self.journal.finish()
         self.watchdog.dismiss()
@@ -139,7 +136,7 @@ class _Run:
         except (Ended, ChaosdError, OSError) as error:
             if isinstance(error, TargetLostError) and self.watchdog.dead():
                 return Ended("aborted", "the watchdog died")
-            return Ended.of(error)
+            return ended_by(error)
         return Ended("passed", "")
 
     # The phases of a run, in order.
@@ -147,7 +144,8 @@ class _Run:
     def _inject(self) -> None:
         self._phase("baseline")
         self._baseline()
-        self._prepare()
+        while not self.timeline.prepare(0.0):
+            self._tick()
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
@@ -156,12 +154,16 @@ class _Run:
             self._phase("inject")
             self.ends = now() + float(self.scenario.duration)
             self.pulse.set_deadline(self.ends)
+            # The kernel may take half a second for it: before a fault that checks watch, after any other.
+            early = apart if self.measured else ()
+            for edit in early:
+                self._apply(edit)
             self.timeline.move(0.0, self.widening.share)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
         self.live = now()
-        for edit in apart:
+        for edit in apart[len(early) :]:
             self._apply(edit)
         try:
             while now() < self.ends and not self._over():
@@ -170,14 +172,13 @@ class _Run:
         finally:
             self._sample()
             self._stats("during", since=self.live)
-            self.expected = self.expectations.outcomes(self.sampler, now(), self.live)
-            if self.expected:
-                self.journal.write("expected", sync=False, outcomes=msgspec.to_builtins(self.expected))
+            if outcomes := self.conditions.judge(self.sampler, self.live):
+                self.journal.write("expected", sync=False, outcomes=outcomes)
         if unhit := self.timeline.unhit():
             raise Ended("inconclusive", unhit)
 
     def _baseline(self) -> None:
-        if not self.plan.checks:
+        if not self.measured:
             return
         began = now()
         while now() < began + BASELINE:
@@ -185,10 +186,6 @@ class _Run:
         self._stats("before", since=began)
         if failing := self._failing(since=began):
             raise Ended("refused", f"the steady state does not hold: {failing}")
-
-    def _prepare(self) -> None:
-        while not self.timeline.prepare(0.0):
-            self._tick()
 
     def _apply(self, edit: Edit) -> None:
         self._renew()
@@ -211,6 +208,9 @@ class _Run:
         self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
+        faults = set(self.plan.edits)  # they come first: what moves the watchdog home may take as long
+        numbers = [number for edit, number in self.applied.items() if edit in faults]
+        restore.undo(self.journal, self.pulse.beat, only=numbers)
         for pause in (0.0, 0.1, 0.5, 2.0):
             time.sleep(pause)
             if not (stuck := restore.undo(self.journal, self.pulse.beat)):
@@ -250,7 +250,8 @@ class _Run:
         if self.live:
             self._judge()
             self.timeline.move(min(now(), self.ends) - self.live, self.widening.share)
-        select.select([self.watchdog, *(self.until if self.live else ())], [], [], TICK)
+        wake = (*self.until, self.sampler.fileno()) if self.live else ()  # a new sample is judged at once
+        select.select([self.watchdog.fileno(), *wake], [], [], TICK)
 
     def _over(self) -> bool:
         return bool(self.until and select.select(self.until, [], [], 0)[0])
@@ -264,10 +265,9 @@ class _Run:
                 raise Ended("aborted", f"{edit.describe()}: {why}")
 
     def _judge(self) -> None:
-        for watch in self.watches:
-            if breach := watch.breached(self.sampler, self.live):
-                raise Ended("aborted", breach)
-        self.expectations.look(self.sampler, self.live)
+        self.sampler.heard()
+        if breach := self.conditions.look(self.sampler, self.live):
+            raise Ended("aborted", breach)
         self.widening.look(self.sampler, now(), self.live)
 
     def _renew(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from chaosd.checks.base import Check
+from chaosd.checks.ready import demand
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import netlink
@@ -66,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def checks(self) -> dict[str, Check]:
         """Every check that is sampled, by name."""
-        return self.scenario.steady_state | self.scenario.observe
+        return self.scenario.checks
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -96,8 +97,9 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
     Raises:
         ChaosdError: no such target, a protected one, a plan wider than the scenario declares, or
             two faults that need the same piece of kernel state.
-        UnsupportedError: this host cannot do one of the faults.
+        UnsupportedError: this host cannot do one of the faults, or measure what is to be watched.
     """
+    demand(scenario.checks, scenario.thresholds)
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
     with one_look(), netlink.kept_open():
         operator = operator_addresses()

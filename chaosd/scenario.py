@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from chaosd import document, expectation, step
+from chaosd import conditions, document, step
 from chaosd.canary import Canary, CanaryFields
 from chaosd.checks import base as checks
-from chaosd.checks.threshold import DEFAULTS, Threshold
+from chaosd.checks.ready import implied
+from chaosd.checks.threshold import HOST, Threshold, defaults
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import find as fault_of
@@ -43,6 +44,17 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     canary: Canary | None = None
     recover_within: Duration = Duration(120)
     seed: int | None = None
+
+    @property
+    def checks(self) -> dict[str, checks.Check]:
+        """Every check that is sampled, by name; of the host also when only a threshold asks for it."""
+        declared = self.steady_state | self.observe
+        return declared | implied(self.thresholds, declared)
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """Every threshold that is watched."""
+        return (*self.abort_when, *self.expect, *(self.canary.shrink_when if self.canary else ()))
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,15 +124,17 @@ def _checked(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
     steps = [_step(item, ("faults", i), problems) for i, item in enumerate(items)]
     if "faults" in values and not items:
         problems.add(("faults",), "names no fault", "see: chaosd faults")
-    names = [*steady, *observe]
+    for name in steady.keys() & observe.keys():
+        problems.add(("observe",), f"a check of the steady state is called {name!r}, too", "give it a name")
+    declared = steady | observe
     _check_times(steps, values.get("duration"), problems)
     return {
         "steady_state": steady,
         "observe": observe,
         "faults": tuple(filter(None, steps)),
-        "abort_when": _aborting(values.get("abort_when", []), names, problems),
-        "expect": _expected(values.get("expect", []), names, problems),
-        "canary": _canary(values.get("canary"), names, problems),
+        "abort_when": conditions.ending(values.get("abort_when", []), declared, problems),
+        "expect": conditions.expected(values.get("expect", []), declared, problems),
+        "canary": _canary(values.get("canary"), declared, problems),
     }
 
 
@@ -134,7 +148,7 @@ def _check_times(steps: list[Step | None], duration: Duration | None, problems: 
             problems.add(("faults", i), said, "a longer duration, or an earlier start")
 
 
-def _canary(item: Any, names: list[str], problems: Problems) -> Canary | None:
+def _canary(item: Any, declared: dict[str, checks.Check], problems: Problems) -> Canary | None:
     if item is None:
         return None
     fields = document.build(CanaryFields, item, ("canary",), problems)
@@ -143,32 +157,8 @@ def _canary(item: Any, names: list[str], problems: Problems) -> Canary | None:
     shares = fields.steps
     if list(shares) != sorted(set(shares)) or not shares[0]:
         problems.add(("canary", "steps"), "must grow from over 0%", "such as [1%, 10%, 100%]")
-    shrink = _thresholds(fields.shrink_when, ("canary", "shrink_when"), names, problems)
+    shrink = conditions.read(fields.shrink_when, ("canary", "shrink_when"), declared, problems)
     return Canary(steps=shares, every=fields.every, shrink_when=tuple(shrink))
-
-
-def _aborting(texts: list[str], names: list[str], problems: Problems) -> tuple[Threshold, ...]:
-    found = _thresholds(texts, ("abort_when",), names, problems)
-    own = {(threshold.check, threshold.metric) for threshold in found}
-    return (*found, *(default for default in DEFAULTS if (default.check, default.metric) not in own))
-
-
-def _expected(texts: list[str], names: list[str], problems: Problems) -> tuple[Threshold, ...]:
-    found = _thresholds(texts, ("expect",), names, problems)
-    expectation.check(found, names, ("expect",), problems)
-    return tuple(found)
-
-
-def _thresholds(
-    texts: Iterable[str], path: document.Path, names: list[str], problems: Problems
-) -> list[Threshold]:
-    found = []
-    for i, text in enumerate(texts):
-        try:
-            found.append(Threshold.parse(text, names))
-        except ChaosdError as error:
-            problems.add((*path, i), error.message, error.hint)
-    return found
 
 
 def _step(item: Any, path: document.Path, problems: Problems) -> Step | None:
@@ -187,7 +177,11 @@ def _checks(items: list[Any], key: str, problems: Problems) -> dict[str, checks.
             problems.add((key, i), f"unknown check {kind!r}", document.near(kind, checks.registry()))
             continue
         label = str(fields.pop("name", kind if kind not in found else f"{kind}{i + 1}"))
+        if label in found or (label == HOST and kind != HOST):
+            problems.add((key, i), f"the name {label!r} is taken", "give it another")
         check = document.build(checks.registry()[kind], fields, (key, i, kind), problems)
+        for problem in check.check() if check is not None else ():
+            problems.add((key, i, kind), problem)
         if check is not None:
             found[label] = check
     return found
@@ -272,7 +266,12 @@ def several(
     if wrong:
         raise ChaosdError("\n".join(map(str, wrong)))
     return Scenario(
-        name=name, faults=tuple(built), duration=length, blast_radius="service-cluster", seed=seed
+        name=name,
+        faults=tuple(built),
+        duration=length,
+        blast_radius="service-cluster",
+        abort_when=tuple(threshold for threshold in defaults() if threshold.check == HOST),
+        seed=seed,
     )
 
 

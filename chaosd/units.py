@@ -5,12 +5,19 @@ Each type knows how to read what a user writes (``parse``) and how to show itsel
 
 from __future__ import annotations
 
+import math
 import re
 from typing import ClassVar, Self
 
 from chaosd.errors import ChaosdError
 
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z%/]*)\s*\Z")
+
+
+def _plain(number: float) -> str:
+    # with no exponent, which no quantity is read with
+    text = f"{number:.6g}"
+    return f"{float(text):.15f}".rstrip("0").rstrip(".") if "e" in text else text
 
 
 class Quantity(float):
@@ -39,16 +46,17 @@ class Quantity(float):
             said = f"unit {unit!r} of {text!r} is unknown" if unit else f"{text!r} has no unit"
             raise ChaosdError(said, hint=f"a {cls.what} takes one of {known}, such as {cls.example}")
         value = float(number) * cls.factors[unit]
-        if value > cls.limit:
-            raise ChaosdError(f"{text!r} is over {cls(cls.limit)}", hint=f"such as {cls.example}")
+        if value > cls.limit or not math.isfinite(value):
+            most = cls(cls.limit) if math.isfinite(cls.limit) else "any number"
+            raise ChaosdError(f"{text!r} is over {most}", hint=f"such as {cls.example}")
         return cls(value)
 
     def __str__(self) -> str:
         for unit, factor in sorted(self.factors.items(), key=lambda item: -item[1]):
             if self >= factor:
-                return f"{self / factor:.6g}{unit}"
+                return f"{_plain(self / factor)}{unit}"
         smallest = min(self.factors, key=lambda unit: self.factors[unit])
-        return f"{self / self.factors[smallest]:.6g}{smallest}"
+        return f"{_plain(self / self.factors[smallest])}{smallest}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({float(self)!r})"

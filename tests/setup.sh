@@ -14,8 +14,8 @@ cache=${CHAOSD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/chaosd}
 
 demo=(python3 python3-venv ca-certificates make clang llvm libbpf1 libbpf-dev linux-libc-dev
     iproute2 ethtool iputils-ping kmod procps curl)
-test=(nginx-light wrk redis-server redis-tools postgresql docker.io podman busybox-static strace socat
-    btrfs-progs e2fsprogs iperf3 git bpftool shellcheck clang-format python3-bpfcc chromium
+test=(nginx-light wrk redis-server redis-tools postgresql prometheus docker.io podman busybox-static strace
+    socat btrfs-progs e2fsprogs iperf3 git bpftool shellcheck clang-format python3-bpfcc chromium
     fonts-dejavu-core)
 vm=(qemu-system-x86 qemu-system-common busybox-static cpio zstd xz-utils file udev e2fsprogs)
 kernel=(build-essential flex bison bc libelf-dev libssl-dev dwarves xz-utils kmod cpio)
@@ -62,6 +62,7 @@ disable_services() {
         nginx-light) systemctl --quiet disable nginx.service ;;
         redis-server) systemctl --quiet disable redis-server.service ;;
         postgresql) systemctl --quiet disable postgresql.service ;;
+        prometheus) systemctl --quiet disable prometheus.service ;;
         docker.io) systemctl --quiet disable docker.service docker.socket containerd.service ;;
         podman)
             systemctl --quiet disable podman.service podman.socket podman-restart.service \

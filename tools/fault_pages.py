@@ -221,9 +221,9 @@ COVERED = (
 
 
 def _calls_section() -> str:
-    table = _fields(describe(SyscallFault)["fields"], _of_calls())
+    table = fields_table(describe(SyscallFault)["fields"], _of_calls())
     groups = "\n".join(f"| `{name}` | {', '.join(calls)} |" for name, calls in GROUPS.items())
-    covered = _table(("", "override", "security", "cgroup", "notify", "ptrace"), COVERED)
+    covered = grid(("", "override", "security", "cgroup", "notify", "ptrace"), COVERED)
     security = ", ".join(sorted(_asked()))
     return CALLS.format(table=table, groups=groups, covered=covered, security=security)
 
@@ -243,8 +243,8 @@ def pages() -> dict[str, str]:
         (f"[`{name}`]({name}.md)", describe(kind)["doc"], ", ".join(describe(kind)["mechanisms"]))
         for name, kind in registry().items()
     ]
-    filters = _fields(describe(NetworkFault)["fields"], [*SHARED])
-    table = _table(("fault", "what it does", "mechanisms, best first"), rows)
+    filters = fields_table(describe(NetworkFault)["fields"], [*SHARED])
+    table = grid(("fault", "what it does", "mechanisms, best first"), rows)
     found["README.md"] = INDEX.format(table=table) + FILTERS.format(table=filters) + "\n" + _calls_section()
     return found
 
@@ -266,8 +266,8 @@ def page(kind: type[Fault]) -> str:
         command=_command(kind, shown),
         yaml=_yaml(kind.name, shown),
         scenarios=_scenarios(kind.name),
-        mechanisms=_table(("mechanism", "what it is", "needs"), _mechanisms(about)),
-        own=_fields(about["fields"], own),
+        mechanisms=grid(("mechanism", "what it is", "needs"), _mechanisms(about)),
+        own=fields_table(about["fields"], own),
         shared=_shared(kind),
         notes=_notes(kind.name),
     )
@@ -325,7 +325,8 @@ def _mechanisms(about: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield f"`{name}`", about["notes"].get(name) or MECHANISMS.get(name, ""), needs
 
 
-def _fields(fields: dict[str, Any], names: list[str]) -> str:
+def fields_table(fields: dict[str, Any], names: list[str]) -> str:
+    """The fields of a fault or check that have these names, as a table in Markdown."""
     rows = [
         (
             f"`{name}`",
@@ -335,7 +336,7 @@ def _fields(fields: dict[str, Any], names: list[str]) -> str:
         )
         for name in names
     ]
-    return _table(("field", "type", "default", "meaning"), rows)
+    return grid(("field", "type", "default", "meaning"), rows)
 
 
 def _shared(kind: type[Fault]) -> str:
@@ -358,7 +359,8 @@ def _shared(kind: type[Fault]) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: Any) -> str:
+def grid(head: tuple[str, ...], rows: Any) -> str:
+    """A table in Markdown."""
     lines = [head, tuple("---" for _ in head), *rows]
     cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
     return "\n".join(f"| {line} |" for line in cells)

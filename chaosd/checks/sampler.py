@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +18,14 @@ from chaosd.checks.stats import Stats, stats
 from chaosd.errors import ChaosdError
 from chaosd.kernel.netns import NetnsRef, inside
 
-_THREADS = 8
+THREADS = 16
 """Most threads for one check: as many probes can wait in vain at a time."""
 _KEPT = 20_000
 """Samples kept for one check: half an hour at ten a second."""
 _GRACE = 1.0
 """Seconds after ``within`` until a probe that has not come back counts as failed."""
+_SILENCE = 0.02
+"""Seconds between two rings: hundreds of samples a second are not judged one by one."""
 _GOODBYE = 0.05
 """Seconds that ``stop`` waits for threads; one that hangs is left to end by itself."""
 
@@ -30,7 +33,8 @@ _GOODBYE = 0.05
 class Sampler:
     """Probes each check at its own rate in daemon threads.
 
-    All its methods may be called while the threads run; none of them blocks.
+    All its methods may be called while the threads run; none of them blocks. Its descriptor becomes
+    readable when there is something new to judge.
 
     Args:
         checks: by the name that thresholds and reports use.
@@ -46,12 +50,29 @@ class Sampler:
             if check.netns and name not in refs:
                 raise ChaosdError(f"check {name!r}: there is no network namespace {check.netns!r}")
         self._stop = threading.Event()
-        self._series = {name: _Series(check, refs.get(name), self._stop) for name, check in checks.items()}
+        self._bell = _Bell()
+        self._series = {
+            name: _Series(check, refs.get(name), self._stop, self._bell) for name, check in checks.items()
+        }
 
     def start(self) -> None:
-        """Begin; the first probe of every check starts at once."""
+        """Begin; the first probe of every check starts at once.
+
+        Raises:
+            ChaosdError: a check cannot be prepared.
+        """
+        for series in self._series.values():
+            series.check.prepare()
         for series in self._series.values():
             series.start()
+
+    def fileno(self) -> int:
+        """For ``select``."""
+        return self._bell.fileno()
+
+    def heard(self) -> None:
+        """Be readable again only for samples that come from now on."""
+        self._bell.hush()
 
     def stop(self) -> None:
         """End within a tenth of a second, also when a probe hangs."""
@@ -63,7 +84,7 @@ class Sampler:
             series.join(until)
 
     def stats(self, name: str, window: float, *, since: float = 0.0, at_least: int = 0) -> Stats:
-        """The figures of one check, or of all taken together when ``name`` is empty.
+        """The figures of one check, or of all that judge taken together when ``name`` is empty.
 
         Args:
             name: a check.
@@ -74,7 +95,7 @@ class Sampler:
         Raises:
             Exception: what made a probe break, when it was no expected failure.
         """
-        chosen = [self._series[name]] if name else list(self._series.values())
+        chosen = [self._series[name]] if name else [s for s in self._series.values() if s.check.judges]
         found = [sample for series in chosen for sample in series.since(now() - window, since)]
         if len(found) < at_least:
             found = [sample for series in chosen for sample in series.latest(at_least, since)]
@@ -105,18 +126,44 @@ class Sampler:
         return "; ".join(said)
 
 
+class _Bell:
+    """A descriptor that is readable from a sample on until it is hushed, fifty times a second at most."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._rung = 0.0
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def ring(self) -> None:
+        at = now()
+        if at - self._rung >= _SILENCE:
+            self._rung = at
+            os.eventfd_write(self._fd, 1)
+
+    def hush(self) -> None:
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            pass  # it has not rung
+
+    def __del__(self) -> None:
+        os.close(self._fd)  # by then no thread is left that could ring
+
+
 class _Series:
     """The samples of one check, in the order in which they ended, and the threads that take them."""
 
-    def __init__(self, check: Check, ref: NetnsRef | None, stop: threading.Event) -> None:
+    def __init__(self, check: Check, ref: NetnsRef | None, stop: threading.Event, bell: _Bell) -> None:
         self.check = check
-        self._ref, self._stop = ref, stop
+        self._ref, self._stop, self._bell = ref, stop, bell
         self._lock = threading.Lock()
         self._samples: deque[Sample] = deque(maxlen=_KEPT)
         self._next = 0.0
         self._under_way: dict[int, float] = {}
         self._broken: BaseException | None = None
-        count = min(max(math.ceil(check.rate * check.within), 1), _THREADS)
+        count = min(max(math.ceil(check.rate * check.within), 1), THREADS)
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
 
     def start(self) -> None:
@@ -161,6 +208,7 @@ class _Series:
                 with self._lock:
                     del self._under_way[threading.get_ident()]
                     self._samples.append(sample)
+                self._bell.ring()
         except BaseException as error:
             self._broken = error
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -17,8 +18,8 @@ class Stats(msgspec.Struct, frozen=True):
 
     ``error_rate`` (0 to 1) is the share of probes that failed and ``availability`` the rest.
     ``p50``, ``p95``, ``p99`` and ``max`` are seconds, nearest rank, over all samples that have a
-    latency (see ``Sample``). ``value`` is the newest number, of kinds that measure one.
-    ``detail`` is from the newest sample, ``failure`` from the newest that failed.
+    latency (see ``Sample``). ``figures`` are of the newest sample that has some, of kinds that measure
+    something. ``detail`` is from the newest sample, ``failure`` from the newest that failed.
     """
 
     count: int = 0
@@ -31,7 +32,7 @@ class Stats(msgspec.Struct, frozen=True):
     p95: float | None = None
     p99: float | None = None
     max: float | None = None
-    value: float | None = None
+    figures: Mapping[str, float] = {}
     detail: str = ""
     failure: str = ""
 
@@ -40,9 +41,10 @@ def stats(samples: Sequence[Sample]) -> Stats:
     """The figures of some samples, in any order."""
     if not samples:
         return Stats()
-    newest_first = sorted(samples, key=lambda sample: -sample.ended)
-    failures = [sample.detail for sample in newest_first if not sample.ok]
-    values = [sample.value for sample in newest_first if sample.value is not None]
+    failures = [sample for sample in samples if not sample.ok]
+    newest = max(samples, key=_ended)
+    failure = max(failures, key=_ended, default=None)
+    measured = max((sample for sample in samples if sample.figures), key=_ended, default=None)
     latencies = sorted(sample.latency for sample in samples if sample.latency is not None)
     p50, p95, p99 = (_nearest_rank(latencies, share) for share in _RANKS)
     rate = len(failures) / len(samples)
@@ -50,23 +52,27 @@ def stats(samples: Sequence[Sample]) -> Stats:
         count=len(samples),
         ok=len(samples) - len(failures),
         failed=len(failures),
-        per_second=_per_second(newest_first),
+        per_second=_per_second(samples),
         error_rate=rate,
         availability=1 - rate,
         p50=p50,
         p95=p95,
         p99=p99,
         max=latencies[-1] if latencies else None,
-        value=values[0] if values else None,
-        detail=newest_first[0].detail,
-        failure=failures[0] if failures else "",
+        figures=measured.figures if measured else {},
+        detail=newest.detail,
+        failure=failure.detail if failure else "",
     )
+
+
+_ended = attrgetter("ended")
 
 
 def _nearest_rank(ranked: Sequence[float], share: float) -> float | None:
     return ranked[max(math.ceil(share * len(ranked)), 1) - 1] if ranked else None
 
 
-def _per_second(newest_first: Sequence[Sample]) -> float:
-    stretch = newest_first[0].ended - newest_first[-1].ended
-    return (len(newest_first) - 1) / stretch if stretch > 0 else 0.0
+def _per_second(samples: Sequence[Sample]) -> float:
+    ends = [sample.ended for sample in samples]
+    stretch = max(ends) - min(ends)
+    return (len(ends) - 1) / stretch if stretch > 0 else 0.0

@@ -44,6 +44,13 @@ def fault(ctx: click.Context, param: click.Parameter, word: str) -> list[Complet
     return [CompletionItem(name) for name in registry() if name.startswith(word)]
 
 
+def check(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
+    """Kinds of checks."""
+    from chaosd.checks.base import registry
+
+    return [CompletionItem(name) for name in registry() if name.startswith(word)]
+
+
 def field(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
     """``KEY=`` for every field of the fault named before."""
     from chaosd.faults.base import registry

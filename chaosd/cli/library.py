@@ -1,4 +1,4 @@
-"""``faults``: what there is to choose from, and what listings share."""
+"""``faults`` and ``checks``: what there is to choose from, and what listings share."""
 
 from __future__ import annotations
 
@@ -56,12 +56,45 @@ def faults_show(name: str, as_json: bool) -> None:
         return
     click.echo(f"{name}: {data['doc']}\n")
     click.echo(f"mechanisms, best first: {', '.join(data['mechanisms'])}\n")
-    width = max(len(field) for field in data["fields"])
-    for field, about in data["fields"].items():
-        default = "required" if about["required"] else f"default {about['default']}"
-        click.echo(f"  {field:{width}}  {about['type']}, {default}")
-        if about["description"]:
-            click.echo(f"  {'':{width}}  {about['description']}")
+    _fields(data["fields"])
+
+
+@click.group(cls=ListByDefault)
+def checks() -> None:
+    """List what can be measured, or show one check."""
+
+
+@checks.command("list")
+@json_option
+def checks_list(as_json: bool) -> None:
+    """List every kind of check with a line about it."""
+    from chaosd.checks.base import registry
+
+    table({name: _summary(kind) for name, kind in registry().items()}, as_json)
+
+
+@checks.command("show")
+@click.argument("name", shell_complete=complete.check)
+@json_option
+def checks_show(name: str, as_json: bool) -> None:
+    """Show the fields of a check, and the figures that thresholds can be about."""
+    from chaosd.checks.base import registry
+    from chaosd.document import near
+    from chaosd.errors import ChaosdError
+
+    known = registry()
+    if name not in known:
+        raise ChaosdError(f"unknown check {name!r}", hint=near(name, known))
+    data = describe_check(known[name])
+    if as_json:
+        print_json(data)
+        return
+    click.echo(f"{name}: {data['doc']}\n")
+    _fields(data["fields"])
+    click.echo("\nfigures for thresholds:\n")
+    width = max(map(len, data["figures"]))
+    for figure, about in data["figures"].items():
+        click.echo(f"  {figure:{width}}  {about['example']:5}  {about['meaning']}")
 
 
 def describe(kind: Any) -> dict[str, Any]:
@@ -88,6 +121,32 @@ def describe(kind: Any) -> dict[str, Any]:
         # its own fields come first, what all faults have comes last
         "fields": {name: about[name] for name in _own_first(kind)} | {"mechanism": forced},
     }
+
+
+def describe_check(kind: Any) -> dict[str, Any]:
+    """A class of checks as data: its words, fields and figures, and what must be installed for it."""
+    import msgspec
+
+    from chaosd.checks.threshold import METRICS
+
+    hints = _hints(kind)
+    about = {field.name: _field(field, *hints[field.name]) for field in msgspec.structs.fields(kind)}
+    label = {"type": "text", "required": False, "default": kind.kind, "description": "what it is called"}
+    return {
+        "name": kind.kind,
+        "doc": _words(kind),
+        "needs": list(kind.modules.values()),
+        "fields": {name: about[name] for name in _own_first(kind) if name not in _ALL_CHECKS}
+        | {"name": label}
+        | {name: about[name] for name in _ALL_CHECKS},
+        "figures": {
+            name: {"meaning": figure.about, "example": figure.unit.example}
+            for name, figure in (METRICS | dict(kind.gives)).items()
+        },
+    }
+
+
+_ALL_CHECKS = ("within", "rate", "netns")
 
 
 def _own_first(kind: Any) -> list[str]:
@@ -138,8 +197,17 @@ def _type_name(hint: Any) -> str:
         return f"list of {_type_name(inside[0])}"
     if origin is dict:
         return "mapping"
-    words = {"str": "text", "int": "number", "bool": "true | false"}
+    words = {"str": "text", "int": "number", "float": "number", "bool": "true | false"}
     return getattr(hint, "what", "") or words.get(hint.__name__, hint.__name__)
+
+
+def _fields(fields: dict[str, Any]) -> None:
+    width = max(map(len, fields))
+    for field, about in fields.items():
+        default = "required" if about["required"] else f"default {about['default']}"
+        click.echo(f"  {field:{width}}  {about['type']}, {default}")
+        if about["description"]:
+            click.echo(f"  {'':{width}}  {about['description']}")
 
 
 def _words(kind: Any) -> str:

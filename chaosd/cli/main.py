@@ -26,6 +26,7 @@ _COMMANDS = {
     "history": ("chaosd.cli.report", "List the runs of this host."),
     "doctor": ("chaosd.cli.doctor", "Show what this host can do, and what is left over on it."),
     "faults": ("chaosd.cli.library", "List the faults, or show one."),
+    "checks": ("chaosd.cli.library", "List what can be measured, or show one check."),
     "scenarios": ("chaosd.cli.scenarios", "List, show or validate scenarios."),
 }
 

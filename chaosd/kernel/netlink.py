@@ -75,14 +75,13 @@ def rtnl(ref: NetnsRef) -> Iterator[Rtnl]:
     """
     iproute, failure = _rtnetlink()
     try:
-        if _kept is None:
-            with inside(ref), iproute() as ip:
-                yield ip
-            return
-        if ref not in _kept:
-            with inside(ref):
-                _kept[ref] = iproute()
-        yield _kept[ref]
+        with inside(ref):
+            if _kept is None:
+                with iproute() as ip:
+                    yield ip
+            else:
+                _kept[ref] = _kept.get(ref) or iproute()
+                yield _kept[ref]
     except failure as error:
         raise OSError(error.code, str(error.args[-1])) from None
 

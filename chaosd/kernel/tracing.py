@@ -200,4 +200,5 @@ def _sing(waits: int) -> None:
 
 def _of_canary(pid: int) -> Trace:
     members = Members(CgroupRef("/", 0), entire=False, processes=(ProcessRef.of(pid),))
-    return Trace("000000", 63, members, Calls(("sched_yield",)), Rule(0), errno.EXFULL)
+    run = os.urandom(3).hex()  # another process may try the same at this moment, and end what is of its run
+    return Trace(run, 63, members, Calls(("sched_yield",)), Rule(0), errno.EXFULL)

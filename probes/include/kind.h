@@ -29,8 +29,7 @@ struct backwards {
 
 struct question {
 	struct backwards key;
-	__u32 end; /* where the last byte of the name is */
-	__u8 name[NAME + 2];
+	__u8 name[NAME + 1];
 };
 
 struct {
@@ -58,22 +57,32 @@ static __always_inline bool begins_connection(struct __sk_buff *skb, const struc
 	return (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* The loops tell the verifier through memory where they ended, so that it forgets how they got there. */
-static __always_inline bool reverse(struct question *q)
+/* Global functions are verified once, by themselves: within their callers Linux 6.1 follows each length of
+ * a name on each way there, and gives up. */
+__noinline int end_of_name(__u32 size)
 {
-	__u32 i, end;
+	__u32 i, zero = 0;
+	struct question *q = bpf_map_lookup_elem(&asked, &zero);
+
+	if (!q)
+		return NAME;
+	for (i = 0; i < NAME; i++) {
+		if (i >= size)
+			return NAME;
+		if (!q->name[i])
+			return i;
+	}
+	return NAME;
+}
+
+__noinline int reverse(__u32 end)
+{
+	__u32 i, zero = 0;
+	struct question *q = bpf_map_lookup_elem(&asked, &zero);
 	__u8 c;
 
-	q->end = NAME;
-	for (i = 0; i < NAME; i++) {
-		if (!q->name[i]) {
-			q->end = i;
-			break;
-		}
-	}
-	end = *(volatile __u32 *)&q->end;
-	if (end >= NAME)
-		return false;
+	if (!q)
+		return 0;
 	for (i = 0; i < NAME; i++) {
 		if (i > end)
 			break;
@@ -82,12 +91,12 @@ static __always_inline bool reverse(struct question *q)
 	}
 	q->key.name[(end + 1) & 0xff] = 0xff;
 	q->key.length = (end + 2) * 8;
-	return true;
+	return 0;
 }
 
 static __always_inline bool name_matches(struct __sk_buff *skb, const struct packet *packet, __u16 length)
 {
-	__u32 zero = 0, size;
+	__u32 zero = 0, size, end;
 	struct question *q = bpf_map_lookup_elem(&asked, &zero);
 
 	if (!q || length <= UDP_HEADER + DNS_HEADER)
@@ -99,8 +108,11 @@ static __always_inline bool name_matches(struct __sk_buff *skb, const struct pac
 	size += 1;
 	if (load(skb, packet->transport + UDP_HEADER + DNS_HEADER, q->name, size))
 		return false;
-	q->name[size] = 0xff; /* what was left there by the one before is not read */
-	return reverse(q) && bpf_map_lookup_elem(&names, &q->key);
+	end = end_of_name(size);
+	if (end >= NAME)
+		return false;
+	reverse(end);
+	return bpf_map_lookup_elem(&names, &q->key);
 }
 
 /* A question over UDP, or a connection over which questions could come: what they ask is not known. */

@@ -47,7 +47,7 @@ class Found(Capability):
         return self._attempt()
 
 
-def _installed(name: str, package: str, *binaries: str) -> Found:
+def installed(name: str, package: str, *binaries: str) -> Found:
     def attempt() -> Verdict:
         missing = [binary for binary in (*binaries, "setpriv") if _where(binary) is None]
         return Verdict(not missing, f"no {', '.join(missing)}" if missing else "", f"apt install {package}")
@@ -55,9 +55,9 @@ def _installed(name: str, package: str, *binaries: str) -> Found:
     return Found(name, attempt)
 
 
-NGINX = _installed("nginx", "nginx-light wrk curl", "nginx", "wrk", "curl")
-POSTGRESQL = _installed("postgresql", "postgresql", "initdb", "postgres", "pgbench", "psql")
-REDIS = _installed("redis", "redis-server redis-tools", "redis-server", "redis-benchmark", "redis-cli")
+NGINX = installed("nginx", "nginx-light wrk curl", "nginx", "wrk", "curl")
+POSTGRESQL = installed("postgresql", "postgresql", "initdb", "postgres", "pgbench", "psql")
+REDIS = installed("redis", "redis-server redis-tools", "redis-server", "redis-benchmark", "redis-cli")
 SEVERAL_CPUS = Found("several-cpus", lambda: Verdict(len(os.sched_getaffinity(0)) > 1, "there is but one"))
 
 

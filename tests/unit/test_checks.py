@@ -38,7 +38,7 @@ def fail(error: BaseException) -> Callable[[], Reading]:
 
 
 def good() -> Reading:
-    return Reading("fine", 7.0)
+    return Reading("fine", {"value": 7.0})
 
 
 def sample(*, ok: bool = True, latency: float | None = 0.01, ended: float = 1.0, detail: str = "") -> Sample:
@@ -172,7 +172,7 @@ def test_a_sampler_keeps_the_rate() -> None:
     assert 15 < found["b"].per_second < 22
     assert (found["a"].error_rate, found["b"].error_rate) == (0.0, 1.0)
     assert found[""].count == found["a"].count + found["b"].count
-    assert found["a"].value == 7.0
+    assert found["a"].figures == {"value": 7.0}
     assert sampler.summary(10)["b"]["failure"] == "bad"
 
 

@@ -17,6 +17,8 @@ import yaml
 from click.testing import CliRunner
 
 from chaosd import document
+from chaosd.checks.base import registry as check_registry
+from chaosd.checks.threshold import figures
 from chaosd.cli.main import cli
 from chaosd.errors import ChaosdError, Exit
 from chaosd.faults.base import registry
@@ -138,8 +140,8 @@ def _named(name: str) -> click.Command | None:
 def test_every_fault_and_scenario_named_exists() -> None:
     families = {name.partition(".")[0] for name in registry()}
     names = re.compile(rf"`((?:{'|'.join(families)})\.[a-z_]+)`")
-    # network.ttl is the example of docs/writing-a-fault.md; the edits' own names are not faults
-    known = {*registry(), "network.ttl", *(str(kind.__struct_config__.tag) for kind in kinds())}
+    # network.ttl is the example of docs/writing-a-fault.md; edits and figures have names of their own
+    known = {*registry(), "network.ttl", *(str(kind.__struct_config__.tag) for kind in kinds()), *figures()}
     unknown = {
         (str(page.relative_to(ROOT)), name)
         for page in PAGES
@@ -194,6 +196,15 @@ def test_the_tables_of_orchestration_have_every_field() -> None:
         assert not [name for name in names if f"`{name}`" not in text], page
 
 
+def test_every_example_of_a_check_is_valid() -> None:
+    page = ROOT / "docs/checks.md"
+    examples = [block for block in _blocks(page, "yaml") if block.startswith("- ")]
+    assert [next(iter(yaml.safe_load(block)[0])) for block in examples] == [*check_registry()]
+    faults = "name: x\nduration: 1s\nfaults: [process.pause]\n"
+    for block in examples:
+        assert len(parse(f"{faults}observe:\n{block}", page.name, {}).observe) == 1
+
+
 def test_the_scenarios_table_has_every_field() -> None:
     from chaosd.scenario import Scenario
 
@@ -219,8 +230,9 @@ def test_every_kind_of_edit_is_in_the_architecture() -> None:
     assert not [name for name in names if f"`{name}`" not in page]
 
 
-def test_the_fault_pages_are_fresh() -> None:
-    tool = str(ROOT / "tools/fault_pages.py")
+@pytest.mark.parametrize("name", ["fault_pages", "check_page"])
+def test_the_generated_pages_are_fresh(name: str) -> None:
+    tool = str(ROOT / f"tools/{name}.py")
     done = subprocess.run(
         [sys.executable, tool, "--check"], capture_output=True, text=True, check=False, env=_env(ROOT)
     )

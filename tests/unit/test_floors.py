@@ -13,7 +13,7 @@ FLOORS = (
     {"restore"},
     {"watchdog", "faults"},
     {"checks", "safety"},
-    {"step", "canary", "expectation"},
+    {"step", "canary", "conditions"},
     {"scenario"},
     {"plan"},
     {"timeline"},

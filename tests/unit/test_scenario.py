@@ -50,7 +50,8 @@ def test_parameters_reach_the_fault_and_set_changes_them() -> None:
 
 def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
     said = [str(threshold) for threshold in parse(GOOD, "f", {}).abort_when]
-    assert said == ["error_rate > 60%", "availability < 50%"]
+    assert said == ["error_rate > 60%", "availability < 50%", "host.memory.available < 3%"]
+    assert [*parse(GOOD, "f", {}).checks] == ["tcp", "host"], "that of the host is there without a word"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,15 @@ def test_a_threshold_of_ones_own_replaces_the_default_for_its_metric() -> None:
         (("name: slow\n", ""), "name is missing"),
         (("- tcp:", "- tpc:"), "unknown check 'tpc' (did you mean tcp?)"),
         (("error_rate > 60%", "eror_rate > 60%"), "f.yaml:10: abort_when.0: unknown metric 'eror_rate'"),
+        (("error_rate > 60%", "tcp.load1 > 6"), "f.yaml:10: abort_when.0: tcp does not measure load1"),
+        (("port: 80}", "port: 80}\n  - tcp: {name: tcp, host: h, port: 81}"), "f.yaml:7: steady_state.1: the name 'tcp' is taken"),
+        (("port: 80}", "port: 80}\nobserve:\n  - tcp: {host: h, port: 81}"), "f.yaml:7: observe: a check of the steady state is called 'tcp', too"),
+        (("port: 80}", "port: 80, name: host}"), "f.yaml:6: steady_state.0: the name 'host' is taken"),
+        (("port: 80}", "port: 80}\n  - log: {matches: x}"), "f.yaml:7: steady_state.1.log: takes one of file and unit"),
+        (("port: 80}", "port: 80}\n  - log: {matches: '(', file: /x}"), "is not a regular expression"),
+        (("port: 80}", "port: 80}\n  - process: {of: nginx}"), "of: 'nginx' names no processes"),
+        (("port: 80}", "port: 80}\n  - host: {expect: [lod1 < 8]}"), "expect: unknown figure 'lod1' (did you mean load1?)"),
+        (("port: 80}", "port: 80}\n  - dns: {query: a..b, server: nowhere}"), "server: 'nowhere' is not an address"),
         (("${percent}", "${prcent}"), "there is no parameter 'prcent' (did you mean percent?)"),
         (("duration: 10s", "blast_radius: galaxy\nduration: 10s"), "f.yaml:2: blast_radius: Invalid enum value"),
         (("  - cpu.throttle", "  - {}\n  - cpu.throttle"), "f.yaml:8: faults.0: must be one fault with its fields"),

@@ -61,3 +61,8 @@ def test_no_text_gives_anything_but_a_quantity_or_a_refusal(text: str | float) -
 @given(st.floats(min_value=1e-6, max_value=1e5))
 def test_what_is_shown_can_be_read_again(seconds: float) -> None:
     assert Duration.parse(str(Duration(seconds))) == pytest.approx(seconds, rel=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [1e-12, 1e-7, 0.5, 3600 * 1e6, 3600 * 1.5e20])
+def test_what_is_shown_can_be_read_whatever_its_size(seconds: float) -> None:
+    assert Duration.parse(str(Duration(seconds))) == pytest.approx(seconds, rel=1e-5)

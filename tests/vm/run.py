@@ -37,6 +37,8 @@ REQUIRE_OF = {"6.1": ",bcc", "override": ",kprobe-override,error-injection"}
 
 NOT_OF_THE_KERNEL = (
     "checks_live",
+    "checks_servers",
+    "threshold_release",
     "demo",
     "report",
     "monkey_runs",
