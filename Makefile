@@ -1,14 +1,14 @@
 # Everything below sets itself up on a Debian 12 host (tests/setup.sh); docs/testing.md tells more.
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
-SCRIPTS := $(shell git ls-files '*.sh' .ci/run)
+SCRIPTS := $(shell git ls-files '*.sh' .ci/run tools/package/p*)
 PROBES := $(wildcard probes/*.c probes/include/*.h)
 
 CHAOS_SECONDS ?= 4
 CATEGORIES := chaos-network chaos-service chaos-database chaos-pms chaos-resource
 
 .PHONY: $(CATEGORIES) chaos-all chaos-resilience chaos-report chaos-monkey chaos-dry-run
-.PHONY: help setup test test-vm demo lint check probes bench clean
+.PHONY: help setup test test-vm demo lint check probes bench install uninstall deb clean
 help:
 	@echo "make demo      a guided tour: start the booking service, break it, watch it come back"
 	@echo "make chaos-CATEGORY     its scenarios against the booking service, a row for each at the end:"
@@ -23,6 +23,8 @@ help:
 	@echo "make check     formatting, linters, types, unit tests"
 	@echo "make bench     figures: what an injection costs"
 	@echo "make probes    compile the eBPF programs, and show their size and what verifying them takes"
+	@echo "make install   put chaosd on this host, with its service; make uninstall takes it away"
+	@echo "make deb       a Debian package, in build/deb/"
 	@echo "make clean     remove what was built; the cache outside of the tree stays"
 
 setup:
@@ -84,6 +86,18 @@ probes:
 	$(MAKE) -C probes
 	@ls -l chaosd/_probes | awk '/\.o$$/ { print $$9 ": " $$5 " bytes" }'
 	@if [ -x $(PYTHON) ] && [ "$$(id -u)" = 0 ]; then $(PYTHON) tools/probe_table.py; fi
+
+install:
+	@tests/setup.sh demo
+	tools/install.sh stage build/root
+	tools/install.sh install build/root
+
+uninstall:
+	tools/install.sh uninstall
+
+deb:
+	@tests/setup.sh demo
+	tools/install.sh deb build/deb
 
 clean:
 	$(MAKE) -C probes clean

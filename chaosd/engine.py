@@ -15,19 +15,19 @@ import msgspec
 
 from chaosd import plan as planning
 from chaosd import restore, watchdog
-from chaosd.canary import Widening
 from chaosd.checks.sampler import Sampler
-from chaosd.conditions import Conditions
 from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError
+from chaosd.expectation import Outcome, unmet
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
+from chaosd.judge import Judge
 from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
 from chaosd.scenario import Scenario
 from chaosd.timeline import Timeline
-from chaosd.verdict import VERDICTS, Ended, ended_by
+from chaosd.verdict import VERDICTS, Ended
 from chaosd.watchdog import Pulse, now
 
 TICK = 0.1
@@ -80,10 +80,10 @@ class _Run:
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
         self.pulse = Pulse()
-        self.conditions = Conditions(self.scenario.abort_when, self.scenario.expect)
         self.sampler = Sampler(plan.checks, plan.places)
         self.timeline = Timeline(plan, self._apply, self._retire)
-        self.widening = Widening(self.scenario.canary)
+        self.judge = Judge(self.scenario)
+        self.expected: list[Outcome] = []
         self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
         self.touched = False
         self.interrupt = Interrupt()
@@ -124,7 +124,8 @@ class _Run:
         if self.touched and end.verdict in ("passed", "aborted", "inconclusive"):
             recovery = self._guarded(self._recover)
             end = recovery if end.verdict == "passed" else end
-        end = self.conditions.end(end)
+        if end.verdict == "passed" and (missed := unmet(self.expected)):
+            end = Ended("failed", missed)
         self.journal.write("end", verdict=end.verdict, reason=end.reason)
         self.journal.finish()
         self.watchdog.dismiss()
@@ -136,7 +137,7 @@ class _Run:
         except (Ended, ChaosdError, OSError) as error:
             if isinstance(error, TargetLostError) and self.watchdog.dead():
                 return Ended("aborted", "the watchdog died")
-            return ended_by(error)
+            return Ended.of(error)
         return Ended("passed", "")
 
     # The phases of a run, in order.
@@ -158,7 +159,7 @@ class _Run:
             early = apart if self.measured else ()
             for edit in early:
                 self._apply(edit)
-            self.timeline.move(0.0, self.widening.share)
+            self.timeline.move(0.0, self.judge.share)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
@@ -172,8 +173,9 @@ class _Run:
         finally:
             self._sample()
             self._stats("during", since=self.live)
-            if outcomes := self.conditions.judge(self.sampler, self.live):
-                self.journal.write("expected", sync=False, outcomes=outcomes)
+            self.expected = self.judge.outcomes(self.sampler, now(), self.live)
+            if self.expected:
+                self.journal.write("expected", sync=False, outcomes=msgspec.to_builtins(self.expected))
         if unhit := self.timeline.unhit():
             raise Ended("inconclusive", unhit)
 
@@ -248,8 +250,9 @@ class _Run:
             self._sample()
             self._check_held()
         if self.live:
-            self._judge()
-            self.timeline.move(min(now(), self.ends) - self.live, self.widening.share)
+            self.sampler.heard()
+            self.judge.look(self.sampler, now(), self.live)
+            self.timeline.move(min(now(), self.ends) - self.live, self.judge.share)
         wake = (*self.until, self.sampler.fileno()) if self.live else ()  # a new sample is judged at once
         select.select([self.watchdog.fileno(), *wake], [], [], TICK)
 
@@ -263,12 +266,6 @@ class _Run:
         for edit in self.applied:
             if (why := edit.lost()) and not self._over():
                 raise Ended("aborted", f"{edit.describe()}: {why}")
-
-    def _judge(self) -> None:
-        self.sampler.heard()
-        if breach := self.conditions.look(self.sampler, self.live):
-            raise Ended("aborted", breach)
-        self.widening.look(self.sampler, now(), self.live)
 
     def _renew(self) -> None:
         self.pulse.beat()

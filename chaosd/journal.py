@@ -209,7 +209,7 @@ class HostLock:
 
     def __init__(self, run: str, name: str) -> None:
         folder = run_dir()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)  # the API's socket is in it, too
         self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not try_lock(self._fd):
             holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip()

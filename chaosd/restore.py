@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
+from chaosd import timer
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal, Record, live
 from chaosd.kernel import leftovers
@@ -110,6 +111,7 @@ def close_out(journal: Journal, verdict: str, reason: str) -> list[str]:
             record["type"] == "end" and record["verdict"] != "not-restored" for record in journal.records()
         ):
             journal.write("end", verdict=verdict, reason=reason)
+        timer.disarm(journal.run)
         journal.finish()
     return problems
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from chaosd import conditions, document, step
+from chaosd import document, expectation, step
 from chaosd.canary import Canary, CanaryFields
 from chaosd.checks import base as checks
 from chaosd.checks.ready import implied
 from chaosd.checks.threshold import HOST, Threshold, defaults
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
-from chaosd.faults.base import find as fault_of
-from chaosd.faults.base import registry as faults
 from chaosd.step import Step
 from chaosd.units import Duration
 
@@ -54,7 +52,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def thresholds(self) -> tuple[Threshold, ...]:
         """Every threshold that is watched."""
-        return (*self.abort_when, *self.expect, *(self.canary.shrink_when if self.canary else ()))
+        return (*self.abort_when, *(self.canary.shrink_when if self.canary else ()))
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,8 +130,8 @@ def _checked(values: dict[str, Any], problems: Problems) -> dict[str, Any]:
         "steady_state": steady,
         "observe": observe,
         "faults": tuple(filter(None, steps)),
-        "abort_when": conditions.ending(values.get("abort_when", []), declared, problems),
-        "expect": conditions.expected(values.get("expect", []), declared, problems),
+        "abort_when": _aborting(values.get("abort_when", []), declared, problems),
+        "expect": _expected(values.get("expect", []), declared, problems),
         "canary": _canary(values.get("canary"), declared, problems),
     }
 
@@ -157,8 +155,36 @@ def _canary(item: Any, declared: dict[str, checks.Check], problems: Problems) ->
     shares = fields.steps
     if list(shares) != sorted(set(shares)) or not shares[0]:
         problems.add(("canary", "steps"), "must grow from over 0%", "such as [1%, 10%, 100%]")
-    shrink = conditions.read(fields.shrink_when, ("canary", "shrink_when"), declared, problems)
+    shrink = _thresholds(fields.shrink_when, ("canary", "shrink_when"), declared, problems)
     return Canary(steps=shares, every=fields.every, shrink_when=tuple(shrink))
+
+
+def _aborting(
+    texts: list[str], declared: dict[str, checks.Check], problems: Problems
+) -> tuple[Threshold, ...]:
+    found = _thresholds(texts, ("abort_when",), declared, problems)
+    own = {(threshold.check, threshold.metric) for threshold in found}
+    return (*found, *(default for default in defaults() if (default.check, default.metric) not in own))
+
+
+def _expected(
+    texts: list[str], declared: dict[str, checks.Check], problems: Problems
+) -> tuple[Threshold, ...]:
+    found = _thresholds(texts, ("expect",), declared, problems)
+    expectation.check(found, [*declared], ("expect",), problems)
+    return tuple(found)
+
+
+def _thresholds(
+    texts: Iterable[str], path: document.Path, declared: dict[str, checks.Check], problems: Problems
+) -> list[Threshold]:
+    found = []
+    for i, text in enumerate(texts):
+        try:
+            found.append(Threshold.parse(text, declared))
+        except ChaosdError as error:
+            problems.add((*path, i), error.message, error.hint)
+    return found
 
 
 def _step(item: Any, path: document.Path, problems: Problems) -> Step | None:
@@ -224,62 +250,3 @@ def read(word: str) -> tuple[str, str]:
         return path.read_text("utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ChaosdError(f"{path}: cannot be read: {error}") from None
-
-
-def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:
-    """A scenario of one fault, for ``chaosd inject``."""
-    scenario = several([(fault, fields)], fault, duration, seed)
-    radius: Radius = "entire-system" if target == "host" else scenario.blast_radius
-    return msgspec.structs.replace(scenario, target=target, blast_radius=radius)
-
-
-def several(
-    faults: Sequence[tuple[str, Mapping[str, Any]]], name: str, duration: str, seed: int | None
-) -> Scenario:
-    """A scenario of some faults on one target, which is yet to be named.
-
-    Args:
-        faults: their names and fields.
-        name: what to call the scenario.
-        duration: how long they last, with a unit.
-        seed: of every random choice.
-
-    Raises:
-        ChaosdError: everything that is wrong, one line each.
-    """
-    built, wrong = [], []
-    for fault, fields in faults:
-        try:
-            built.append(_alone(fault, fields))
-        except ChaosdError as error:
-            wrong.append(error)
-    problems = Problems(name)
-    try:
-        length = Duration.parse(duration)
-        if not 0 < length <= LONGEST:
-            problems.add(("duration",), f"{length} is not allowed", f"more than 0 and at most {LONGEST}")
-        problems.raise_any()
-    except ChaosdError as error:
-        wrong.append(error)
-    if len(wrong) == 1:
-        raise wrong[0]
-    if wrong:
-        raise ChaosdError("\n".join(map(str, wrong)))
-    return Scenario(
-        name=name,
-        faults=tuple(built),
-        duration=length,
-        blast_radius="service-cluster",
-        abort_when=tuple(threshold for threshold in defaults() if threshold.check == HOST),
-        seed=seed,
-    )
-
-
-def _alone(fault: str, fields: Mapping[str, Any]) -> Step:
-    if fault_of(fault) is None:
-        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, faults()))
-    problems = Problems(fault)
-    built = step.build(fault, dict(fields), (), problems)
-    problems.raise_any()
-    assert built is not None
-    return built

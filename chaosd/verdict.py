@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from chaosd.errors import ChaosdError, Exit, TargetLostError, UnsupportedError
 
 VERDICTS = {
@@ -26,13 +28,12 @@ class Ended(Exception):  # noqa: N818 - the end of a run is not an error
         self.verdict = verdict
         self.reason = reason
 
-
-_OF_ERRORS = {TargetLostError: "target-lost", UnsupportedError: "unsupported", ChaosdError: "refused"}
-
-
-def ended_by(error: Exception) -> Ended:
-    """How a run ends that met an error."""
-    if isinstance(error, Ended):
-        return error
-    verdicts = (verdict for kind, verdict in _OF_ERRORS.items() if isinstance(error, kind))
-    return Ended(next(verdicts, "failed"), str(error))
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """The end that an error brings; one that is an end already stays what it is."""
+        if isinstance(error, cls):
+            return error
+        kinds = {TargetLostError: "target-lost", UnsupportedError: "unsupported", ChaosdError: "refused"}
+        return cls(
+            next((word for kind, word in kinds.items() if isinstance(error, kind)), "failed"), str(error)
+        )

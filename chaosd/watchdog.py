@@ -20,6 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from chaosd import timer
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal
 from chaosd.kernel.cgroup import UNIFIED, CgroupRef, hierarchies, of_process, root
@@ -56,6 +57,11 @@ class Pulse:
         """Say when everything must be put back, in CLOCK_BOOTTIME seconds."""
         struct.pack_into("d", self._memory, 8, at)
 
+    def left(self) -> float:
+        """Seconds until the deadline; 0 while there is none."""
+        (deadline,) = struct.unpack_from("d", self._memory, 8)
+        return max(deadline - now(), 0.0) if deadline else 0.0
+
     def overdue(self) -> str:
         """Why the engine must be taken for hung, or nothing."""
         beat, deadline = struct.unpack_from("dd", self._memory)
@@ -74,8 +80,9 @@ def now() -> float:
 class Watchdog:
     """The engine's end: its watchdog's process, and the socket that holds the two together."""
 
-    def __init__(self, process: ProcessRef, end: socket.socket) -> None:
+    def __init__(self, run: str, process: ProcessRef, end: socket.socket) -> None:
         self.process = process
+        self._run = run
         self._end = end
 
     def fileno(self) -> int:
@@ -93,6 +100,7 @@ class Watchdog:
         self._end.close()
         with suppress(ChildProcessError):
             os.waitpid(self.process.pid, 0)
+        timer.disarm(self._run)  # where it died before it could
 
     def hand_over(self) -> None:
         """Leave it to the watchdog to go on trying what would not go back."""
@@ -145,34 +153,38 @@ def start(journal: Path, pulse: Pulse) -> Watchdog:
     if ready != _READY:
         raise ChaosdError("the watchdog did not start, so nothing was changed", hint="is there memory left?")
     ours.settimeout(None)
-    return Watchdog(ProcessRef.of(pid), ours)
+    return Watchdog(journal.stem, ProcessRef.of(pid), ours)
 
 
 def _main(path: Path, pulse: Pulse, engine: ProcessRef, end: socket.socket) -> None:
     _stand_apart(keep=end.fileno())
     engine_fd = engine.pidfd()
     end.send(_READY)
-    word, why = _wait(end, pulse)
+    last = timer.Timer(path.stem)
+    word, why = _wait(end, pulse, last)
     if word == _DONE:
+        last.disarm()
         return
     if word != _YOURS:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(engine_fd, signal.SIGKILL)
     journal = Journal.take_over(path, timeout=_LOCK_TIMEOUT)
-    if journal is None:
-        return
     stop = now() + RETRY_FOR
-    while close_out(journal, "killed", why) and now() < stop:
+    while journal is not None and close_out(journal, "killed", why) and now() < stop:
         time.sleep(1)
+    if not path.exists():
+        last.disarm()
 
 
-def _wait(end: socket.socket, pulse: Pulse) -> tuple[bytes, str]:
+def _wait(end: socket.socket, pulse: Pulse, last: timer.Timer) -> tuple[bytes, str]:
     while True:
         if select.select([end], [], [], GRACE / 10)[0]:
             word = end.recv(16)
             return word, "the engine could not put everything back" if word == _YOURS else "the engine died"
         if why := pulse.overdue():
             return b"", f"the engine hung: {why}"
+        if left := pulse.left():
+            last.arm(left)
 
 
 def _stand_apart(keep: int) -> None:

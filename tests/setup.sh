@@ -3,7 +3,7 @@
 #
 # Usage: tests/setup.sh demo|test|vm|kernel
 #   demo    what chaosd and its demo need
-#   test    the same and what the tests and linters need
+#   test    the same and what the tests and linters need; the first time it fetches a small Debian to boot
 #   vm      the same and what booting the test kernels needs
 #   kernel  only what building tests/vm/kernel-override.config needs
 set -euo pipefail
@@ -16,7 +16,7 @@ demo=(python3 python3-venv ca-certificates make clang llvm libbpf1 libbpf-dev li
     iproute2 ethtool iputils-ping kmod procps curl)
 test=(nginx-light wrk redis-server redis-tools postgresql prometheus docker.io podman busybox-static strace
     socat btrfs-progs e2fsprogs iperf3 git bpftool shellcheck clang-format python3-bpfcc chromium
-    fonts-dejavu-core)
+    fonts-dejavu-core systemd-container mmdebstrap dpkg-dev)
 vm=(qemu-system-x86 qemu-system-common busybox-static cpio zstd xz-utils file udev e2fsprogs)
 kernel=(build-essential flex bison bc libelf-dev libssl-dev dwarves xz-utils kmod cpio)
 
@@ -102,6 +102,22 @@ python_packages() {
     touch "$stamp"
 }
 
+# A small Debian that tests boot with systemd as pid 1; they lay their own files over it, in memory.
+tree=$cache/trees/bookworm
+in_tree=systemd,systemd-sysv,dbus,python3,iproute2,libbpf1,kmod,procps
+debian_tree() {
+    [[ $EUID -eq 0 ]] || return 0 # nobody else boots it
+    [[ ! -e $tree.made || $(<"$tree.made") != "$in_tree" ]] || return 0
+    echo "tests/setup.sh: making a small Debian to boot in tests (log: $cache/trees/log)"
+    mkdir -p "$cache/trees"
+    rm -rf --one-file-system "$tree" "$tree.made"
+    mmdebstrap --mode=root --variant=minbase --include="$in_tree" bookworm "$tree" 2>"$cache/trees/log" || {
+        tail -n 3 "$cache/trees/log" >&2
+        exit 1
+    }
+    echo "$in_tree" >"$tree.made"
+}
+
 mkdir -p "$cache"
 exec 9>"$cache/setup.lock"
 flock 9
@@ -112,3 +128,4 @@ if [[ $level != kernel ]]; then
     python_packages
     make -s -C probes
 fi
+case $level in test | vm) debian_tree ;; esac

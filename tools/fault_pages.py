@@ -15,13 +15,14 @@ from typing import Any, get_args, get_type_hints
 from msgspec.structs import replace
 
 from chaosd.cli.library import describe
+from chaosd.direct import single
 from chaosd.document import scalar
 from chaosd.faults._network import NetworkFault
 from chaosd.faults._syscall import SyscallFault
 from chaosd.faults.base import Fault, registry
 from chaosd.kernel.hooks import SECURITY_HOOKS
 from chaosd.kernel.syscalls import GROUPS
-from chaosd.scenario import library, load, single
+from chaosd.scenario import library, load
 from chaosd.units import Percent
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "faults"

@@ -100,7 +100,7 @@ def _program(word: str) -> str:
 
 
 def _scenario(faults: tuple[str, ...], name: str, duration: str, seed: int | None) -> Scenario:
-    from chaosd.scenario import several
+    from chaosd.direct import several
 
     return several([_fault(text) for text in faults], f"exec {name}", duration, seed)
 

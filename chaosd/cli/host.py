@@ -67,8 +67,11 @@ def stop(run: str | None, everything: bool, as_json: bool) -> None:
 @click.argument("run", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every run, live or dead.")
 @click.option("--scrub", is_flag=True, help="Also remove leftovers of chaosd that no journal knows.")
+@click.option(
+    "--overdue", is_flag=True, help="Only if its time is over and something is left of it: for timers."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-def revert(run: str | None, everything: bool, scrub: bool, as_json: bool) -> None:
+def revert(run: str | None, everything: bool, scrub: bool, overdue: bool, as_json: bool) -> None:
     """Put back what a run changed. Needs no daemon, works on any state, can be repeated.
 
     A live run is ended first, by force if it does not answer.
@@ -76,7 +79,8 @@ def revert(run: str | None, everything: bool, scrub: bool, as_json: bool) -> Non
     from chaosd.errors import Exit
 
     problems, done = [], []
-    for path, view in _choose(run, everything or scrub).items():
+    chosen = _overdue(run) if overdue else _choose(run, everything or scrub)
+    for path, view in chosen.items():
         problems += _revert_one(path, view)
         done += [] if path.exists() else [view.run]
     if scrub and not problems:
@@ -137,6 +141,21 @@ def _choose(run: str | None, everything: bool) -> dict[Path, View]:
         known = [view.run for view in views.values()]
         raise ChaosdError(f"no live run {run!r}", hint=near(run, known) if known else "none is live")
     return chosen
+
+
+def _overdue(run: str | None) -> dict[Path, View]:
+    from chaosd.errors import ChaosdError
+
+    found = {path: view for path, view in _live().items() if run in (None, view.run)}
+    for path, view in list(found.items()):
+        left = view.fault_ends - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if not _owner(view).alive():
+            continue
+        if not view.open_edits():  # all is put back; it may wait for its target to recover
+            del found[path]
+        elif left > 0:
+            raise ChaosdError(f"run {view.run} has {left:.0f} s left", hint=f"chaosd stop {view.run}")
+    return found
 
 
 def _owner(view: View) -> ProcessRef:

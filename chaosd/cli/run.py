@@ -117,7 +117,7 @@ def inject(
 
     chaosd inject network.delay delay=100ms --target pid:42 --duration 10s
     """
-    from chaosd.scenario import single
+    from chaosd.direct import single
 
     for name, value in (("--target", target), ("--duration", duration)):
         if value is None:

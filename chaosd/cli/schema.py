@@ -22,6 +22,7 @@ from chaosd.units import Duration, Percent, Quantity, Rate, Size
 Schema = dict[str, Any]
 
 _REFERENCE = {"$ref": "#/$defs/parameter"}
+_FIGURES = "|".join(map(re.escape, [*METRICS, *figures()]))
 _DEFINITIONS = {
     "parameter": {
         "type": "string",
@@ -30,7 +31,7 @@ _DEFINITIONS = {
     },
     "threshold": {
         "type": "string",
-        "pattern": rf"^\s*([^<>=!]+\.)?({'|'.join(map(re.escape, [*METRICS, *figures()]))})\s*([<>]=?|[=!]=)\s*[^<>=!]+$",
+        "pattern": rf"^\s*([^<>=!]+\.)?({_FIGURES})\s*([<>]=?|[=!]=)\s*[^<>=!]+$",
         "description": "[CHECK.]FIGURE OP LIMIT [for DURATION], such as api.p95 > 800ms for 10s",
     },
 }

@@ -105,7 +105,9 @@ def _server(app: object, config: Config | None = None) -> uvicorn.Server:
 def _listen(config: Config) -> tuple[socket.socket, bool]:
     """The API's socket, from systemd or our own; whether it is ours to remove."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-        return socket.socket(fileno=_FIRST_FD), False
+        end = socket.socket(fileno=_FIRST_FD)
+        end.set_inheritable(False)
+        return end, False
     place = Path(config.socket)
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     if _answers(place):

@@ -42,7 +42,7 @@ def _remember(name: str, ok: bool) -> None:
     known = _proven()
     if ok is (name in known):
         return
-    run_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+    run_dir().mkdir(parents=True, exist_ok=True, mode=0o755)
     part = f"{_ledger()}.{os.getpid()}"
     with open(part, "w", encoding="ascii") as file:
         file.write("\n".join(sorted(known | {name} if ok else known - {name})))

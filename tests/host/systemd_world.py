@@ -104,7 +104,7 @@ def systemd(units: Mapping[str, str], idle: Mapping[str, str] | None = None) -> 
                 until(lambda: world.call(*ask).returncode == 0, "the units do not start", 150)
                 yield world
         finally:
-            _remove(groups)
+            remove(groups)
 
 
 @contextmanager
@@ -137,7 +137,8 @@ def _comm_of_child(process: subprocess.Popen[bytes]) -> str:
     return family[1].comm if len(family) > 1 else ""
 
 
-def _remove(groups: list[Path]) -> None:
+def remove(groups: list[Path]) -> None:
+    """Remove cgroups, with what is below them, as soon as nobody is in there."""
     for group in groups:
         until(lambda group=group: not cgroup.members(str(group)), f"{group} stays populated")
         for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaosd.direct import single
 from chaosd.errors import ChaosdError
 from chaosd.faults.probe_custom import ProbeCustom
 from chaosd.kernel import custom_source, probe_process
 from chaosd.kernel.custom_probe import CustomProbe
 from chaosd.kernel.edit import from_data, to_data
-from chaosd.scenario import single
 
 ROOT = Path(__file__).parents[2]
 

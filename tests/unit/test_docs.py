@@ -20,11 +20,12 @@ from chaosd import document
 from chaosd.checks.base import registry as check_registry
 from chaosd.checks.threshold import figures
 from chaosd.cli.main import cli
+from chaosd.direct import single
 from chaosd.errors import ChaosdError, Exit
 from chaosd.faults.base import registry
 from chaosd.kernel.edit import Edit, kinds
 from chaosd.orchestrate import monkey, schedule, suite
-from chaosd.scenario import library, parse, single
+from chaosd.scenario import library, parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

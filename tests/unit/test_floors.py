@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "chaosd"
 FLOORS = (
-    {"errors", "places"},
+    {"errors", "places", "timer"},
     {"units", "document", "verdict"},
     {"shape", "interrupt"},
     {"kernel"},
@@ -13,9 +13,9 @@ FLOORS = (
     {"restore"},
     {"watchdog", "faults"},
     {"checks", "safety"},
-    {"step", "canary", "conditions"},
+    {"step", "canary", "expectation"},
     {"scenario"},
-    {"plan"},
+    {"plan", "direct", "judge"},
     {"timeline"},
     {"engine"},
     {"report"},

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from told import LIMIT, cut, plan, stats, tape, told
 
 from chaosd.cli.main import cli
+from chaosd.direct import single
 from chaosd.document import scalar
 from chaosd.errors import ChaosdError
 from chaosd.plan import _fields
@@ -27,7 +28,7 @@ from chaosd.report.fold import View
 from chaosd.report.html import POINTS
 from chaosd.report.render import FORMS, Form, Skipped, render
 from chaosd.report.series import thin
-from chaosd.scenario import library, load, single
+from chaosd.scenario import library, load
 
 ROOT = Path(__file__).parents[2]
 NASTY = "</script><script>alert(1)</script>`*|&amp; \x07 ]]>"

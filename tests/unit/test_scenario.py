@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosd import scenario as scenarios
+from chaosd.direct import single
 from chaosd.errors import ChaosdError
-from chaosd.scenario import library, load, parse, single
+from chaosd.scenario import library, load, parse
 
 GOOD = """\
 name: slow

@@ -41,6 +41,7 @@ NOT_OF_THE_KERNEL = (
     "threshold_release",
     "demo",
     "report",
+    "service",
     "monkey_runs",
     "schedule_runs",
     "suite_runs",
