@@ -52,7 +52,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def thresholds(self) -> tuple[Threshold, ...]:
         """Every threshold that is watched."""
-        return (*self.abort_when, *(self.canary.shrink_when if self.canary else ()))
+        return (*self.abort_when, *self.expect, *(self.canary.shrink_when if self.canary else ()))
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):

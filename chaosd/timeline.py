@@ -26,6 +26,7 @@ class _Course:
         self.planned = planned
         self.begun = self.seen = False  # its edits are applied; they have been, at some time
         self.level = 0.0
+        self.told: tuple[float, float] | None = None  # strength and share that its edits were last set to
         self.over: list[Evidence] = []  # counted by edits that are gone
         self.in_place = any(edit.control for edit in planned.edits)
 
@@ -95,9 +96,16 @@ class Timeline:
             if level and self._is_ready(course):
                 self._begin(course, level, share)
         elif course.in_place:
-            _scale(course, level, share)
+            self._tell(course, level, share)
         elif not level:
             self._end(course)
+
+    def _tell(self, course: _Course, level: float, share: float) -> None:
+        # Only a change, for what is set anew begins anew: a CPU's quota is full again after every
+        # write to it (kernel/sched/core.c, tg_set_cfs_bandwidth), and a token bucket after a change.
+        if course.told != (level, share):
+            _scale(course, level, share)
+            course.told = level, share
 
     def _begin(self, course: _Course, level: float, share: float) -> None:
         _scale(course, level, share)
@@ -110,7 +118,7 @@ class Timeline:
     def _end(self, course: _Course) -> None:
         course.over += [found for edit in course.planned.edits if (found := edit.evidence())]
         self._told += _hits(course.planned)
-        course.begun, course.level = False, 0.0
+        course.begun, course.level, course.told = False, 0.0, None
         held = {edit for planned in self.live for edit in planned.edits}
         self._revert([edit for edit in course.planned.edits if edit not in held])
 

@@ -46,10 +46,11 @@ class Aim:
 
 
 _STORED = Aim("database", "/bookings", "database")
+_TO_DATABASE = Aim(page="/bookings", port="database")
 _BESIDE = Aim("pms")
 
 BY_CATEGORY = {
-    "database": Aim(page="/bookings", port="database"),
+    "database": _TO_DATABASE,
     "data": _STORED,
     "process": _BESIDE,
     "time": _BESIDE,
@@ -58,11 +59,14 @@ BY_CATEGORY = {
 """What holds for a whole category; ``Aim()`` for the others."""
 
 BY_NAME = {
+    "connection-resets": _TO_DATABASE,
     "config-permission-denied": Aim(page="/receipt", path="terms.txt"),
     "cpu-pinned": Aim(page="/report"),
+    "descriptors-run-out": _BESIDE,
     "disk-full": _STORED,
     "disk-io-slowdown": _STORED,
     "disk-read-errors": _STORED,
+    "disk-throttling": _STORED,
     "dns-unreachable": Aim(port="names"),
     "exec-failure": Aim(page="/receipt"),
     "fork-failure": _BESIDE,
@@ -70,18 +74,20 @@ BY_NAME = {
     "memory-pressure": Aim(page="/report?ms=0"),
     "network-intermittent": Aim(page="/health"),
     "network-latency": Aim(page="/health"),
-    "one-way-partition": Aim(page="/bookings", port="database"),
+    "one-way-partition": _TO_DATABASE,
     "out-of-memory": Aim(page="/receipt"),
     "packet-corruption": Aim(page="/health"),
     "resource-exhaustion": _BESIDE,
     "settings-unreadable": Aim(page="/receipt", path="terms.txt"),
     "slow-disk-flush": _STORED,
-    "split-brain": Aim(page="/bookings", port="database"),
+    "split-brain": _TO_DATABASE,
     "too-many-open-files": _BESIDE,
 }
 """What a scenario wants otherwise than its category."""
 
 
+_SLOW_DISK = "32kB/s"
+"""What disk-throttling leaves: less than the demo's database writes."""
 _FILL = 64 << 20
 """Bytes that disk-filling takes of the host's own file system, which others need as well."""
 
@@ -160,6 +166,10 @@ def fields(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) 
         "path": f"{demo.folder}/{where.path}".rstrip("/"),
         "status": f"{demo.urls['booking']}/health",
         "closed": "ok",
+        "file": where.path,
+        "spare": 0,
+        "read": _SLOW_DISK,
+        "write": _SLOW_DISK,
     }
     fitting = {key: value for key, value in values.items() if key in parameters}
     return {"target": f"pid:{demo.pids[where.service]}", "set": fitting}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, get_type_hints
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from chaosd.canary import CanaryFields
 from chaosd.checks import base as checks
 from chaosd.checks.http import Url
-from chaosd.checks.threshold import METRICS
+from chaosd.checks.threshold import METRICS, figures
 from chaosd.faults.base import Fault
 from chaosd.faults.base import registry as faults
 from chaosd.scenario import Scenario
@@ -21,6 +22,7 @@ from chaosd.units import Duration, Percent, Quantity, Rate, Size
 Schema = dict[str, Any]
 
 _REFERENCE = {"$ref": "#/$defs/parameter"}
+_FIGURES = "|".join(map(re.escape, [*METRICS, *figures()]))
 _DEFINITIONS = {
     "parameter": {
         "type": "string",
@@ -29,8 +31,8 @@ _DEFINITIONS = {
     },
     "threshold": {
         "type": "string",
-        "pattern": rf"^\s*([^<>=!]+\.)?({'|'.join(METRICS)})\s*[<>]=?\s*[^<>=!]+$",
-        "description": "[CHECK.]METRIC OP LIMIT [for DURATION], such as api.p95 > 800ms for 10s",
+        "pattern": rf"^\s*([^<>=!]+\.)?({_FIGURES})\s*([<>]=?|[=!]=)\s*[^<>=!]+$",
+        "description": "[CHECK.]FIGURE OP LIMIT [for DURATION], such as api.p95 > 800ms for 10s",
     },
 }
 _UNITS = (Duration, Percent, Rate, Size)

@@ -119,8 +119,9 @@ class View(msgspec.Struct):
         self.edits[record["n"]].state = f"stuck: {record['error']}"
 
     def _on_sample(self, record: Record) -> None:
-        # once the edits are put back, nothing counts any more; what was counted stays
-        self.checks, self.evidence = record["checks"], record["evidence"] or self.evidence
+        self.checks = record["checks"]
+        if self.phase not in ("revert", "recover"):  # once the edits are put back, what was counted stays
+            self.evidence = record["evidence"] or self.evidence
         self.levels = record.get("levels", [])
         self.hits = [*self.hits, *record.get("hits", ())][-HITS:]
         counts: dict[str, tuple[int, int]] = {}

@@ -15,6 +15,13 @@ def test_what_was_counted_outlives_the_fault() -> None:
     assert fold([_sample([]), _sample(COUNTED), _sample([])]).evidence == COUNTED
 
 
+def test_what_an_edit_that_is_put_back_says_of_now_is_not_of_the_fault() -> None:
+    """A process that was stopped runs again."""
+    running = [COUNTED[0] | {"injected": 0}]
+    over: Record = {"type": "phase", "phase": "revert", "t": 8.0}
+    assert fold([_sample(running), _sample(COUNTED), over, _sample(running)]).evidence == COUNTED
+
+
 def test_an_edit_is_open_from_its_promise_until_it_is_put_back() -> None:
     records: list[Record] = [
         {"type": "intend", "n": 0, "says": "write a"},

@@ -21,7 +21,8 @@ GOOD: dict[str, Any] = {
     "duration": "10s",
     "faults": [{"network.delay": {"delay": "100ms", "ports": [80, "8000-8099"]}}],
     "steady_state": [{"http": {"url": "http://127.0.0.1/", "name": "web"}}],
-    "abort_when": ["error_rate > 50%", "web.p95 > 800ms for 10s"],
+    "abort_when": ["error_rate > 50%", "web.p95 > 800ms for 10s", "memory.available < 5%"],
+    "expect": ["web.availability > 95%", "queue.value != 0"],
 }
 
 
