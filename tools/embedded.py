@@ -88,13 +88,15 @@ BY_NAME = {
 
 _SLOW_DISK = "32kB/s"
 """What disk-throttling leaves: less than the demo's database writes."""
-_FILL = 64 << 20
-"""Bytes that disk-filling takes of the host's own file system, which others need as well."""
+_FILL = 1 << 30
+"""Bytes that disk-filling takes at most: the file system is the host's, and others change what is free."""
 
 
-def _free(folder: str) -> int:
+def _left(folder: str) -> int:
+    """How many bytes are to stay free."""
     space = os.statvfs(folder)
-    return space.f_bavail * space.f_frsize
+    free = space.f_bavail * space.f_frsize
+    return free - min(_FILL, free // 4)
 
 
 @contextmanager
@@ -162,7 +164,7 @@ def fields(name: str, category: str, parameters: Mapping[str, Any], demo: Demo) 
         "from": demo.client_netns,
         "port": int(port),
         "cidrs": [f"{host}/32"],
-        "leave": f"{_free(demo.folder) - _FILL}B",
+        "leave": f"{_left(demo.folder)}B",
         "path": f"{demo.folder}/{where.path}".rstrip("/"),
         "status": f"{demo.urls['booking']}/health",
         "closed": "ok",

@@ -19,7 +19,7 @@ from chaosd.demo.settings import Settings
 from chaosd.demo.world import SERVICES, DemoError
 
 _STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-_READY_WITHIN = 10.0
+_READY_WITHIN = 60.0  # where everything is emulated, Python alone takes ten
 
 
 class Supervisor:

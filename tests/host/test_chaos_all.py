@@ -41,13 +41,13 @@ def test_every_scenario_passes_or_names_what_is_missing(
     monkeypatch.setenv("CHAOSD_STATE_DIR", str(tmp_path / "state"))
     argv = [sys.executable, str(ROOT / "tools/chaos.py"), *NAMES, "--report", str(tmp_path / "out")]
     argv += ["--slow", "--seconds", "8"] if EMULATED else ["--seconds", "3"]
-    done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     print(done.stdout)
+    assert done.returncode == 0, done.stdout
     told = json.loads((tmp_path / "out/result.json").read_text("utf-8"))
     assert {run["scenario"]: (run["verdict"], run["reason"]) for run in told["runs"]} == {
         run["scenario"]: ("passed", "") for run in told["runs"]
     }
-    assert done.returncode == 0
     assert len(told["runs"]) + len(told["skipped"]) == len(NAMES)
     assert all("this host cannot do" in each["reason"] for each in told["skipped"]), told["skipped"]
     assert {"network-latency", "cpu-throttling"} <= {run["scenario"] for run in told["runs"]}
