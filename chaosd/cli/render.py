@@ -283,9 +283,9 @@ def _injected(view: View) -> str:
 
 def _worst_check(view: View) -> list[str]:
     """Of the check that fared worst: its availability during the fault, and its 95th percentiles."""
-    during = view.stats.get("during", {})
+    during = {name: stats for name, stats in view.stats.get("during", {}).items() if stats.get("count")}
     if not during:
         return ["-"] * 4
-    name = min(during, key=lambda check: during[check].get("availability", 1.0))
+    name = min(during, key=lambda check: during[check]["availability"])
     rows = [_figures(view.stats.get(when, {}).get(name, {})) for when in _WHEN]
     return [rows[1][1], *(row[3] for row in rows)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from told import stats, told
 
+from chaosd.cli import render
 from chaosd.errors import ChaosdError, Exit
 from chaosd.orchestrate import apart
 from chaosd.orchestrate.suite import choose, parse, scenarios, worst
@@ -104,3 +106,16 @@ def test_every_mistake_in_a_file_is_told_with_its_line(tmp_path: Path) -> None:
 def test_the_exit_status_is_the_worst(verdicts: list[str], skipped: bool, status: Exit) -> None:
     """The order that the help and docs/suites.md give."""
     assert worst({apart.status(View(verdict=verdict)) for verdict in verdicts}, skipped=skipped) is status
+
+
+def test_the_table_shows_the_check_that_fared_worst_of_those_that_were_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    view = told(during=stats(0.2, ok=15))
+    view.stats["during"]["silent"] = stats(None, ok=0, count=0)
+    never = told(name="unmeasured", during=stats(None, ok=0, count=0))
+    render.suite([view, never], [("other", "no such kernel")])
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert "75.0%" in next(words for words in shown if words[0] == "network-latency")
+    assert next(words for words in shown if words[0] == "unmeasured").count("-") == 4
+    assert shown[-1] == ["2", "of", "2", "runs", "passed,", "1", "scenarios", "skipped"]
