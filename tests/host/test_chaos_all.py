@@ -14,17 +14,11 @@ ROOT = Path(__file__).parents[2]
 EMULATED = "CHAOSD_GUEST" in os.environ
 NAMES = (
     "network-latency",
-    "connection-failure",
-    "network-intermittent",
-    "connection-resets",
     "service-unavailable",
     "rate-limiting",
-    "database-deadlock",
     "cpu-throttling",
     "memory-leak",
     "disk-full",
-    "service-pause",
-    "settings-unreadable",
     "process-killed",
 )
 
