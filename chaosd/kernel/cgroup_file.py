@@ -236,8 +236,7 @@ class ControlFile(Edit, frozen=True, tag="cgroup.file"):
 
     def scale(self, strength: float, share: float) -> None:
         """Tighten or loosen it; in a file that somebody else has written to, nothing is changed."""
-        dial.strengths[self.slot] = strength
-        if self.present():
+        if dial.turn(self.slot, strength) and self.present():
             put(self.cgroup, self.file, self._wanted(), self.slot)
 
     def revert(self) -> Undo:

@@ -127,8 +127,7 @@ class Setting(Edit, frozen=True, tag="cgroup.setting"):
 
     def scale(self, strength: float, share: float) -> None:
         """Tighten or loosen it."""
-        dial.strengths[self.slot] = strength
-        if self.present():
+        if dial.turn(self.slot, strength) and self.present():
             self._write()
 
     def revert(self) -> Undo:

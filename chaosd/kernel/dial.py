@@ -10,6 +10,18 @@ strengths: dict[str, float] = {}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
+def turn(slot: str, strength: float) -> bool:
+    """Set how tight a limit is to be, in steps of 5 %; whether that is another than before.
+
+    Each write gives the target something: a CPU quota is dealt out anew (tg_set_cfs_bandwidth(),
+    kernel/sched/core.c), and of systemd it takes a call.
+    """
+    strength = round(strength * 20) / 20
+    changed = strengths.get(slot, 1.0) != strength
+    strengths[slot] = strength
+    return changed
+
+
 def wanted(slot: str, loose: str, tight: str) -> str:
     """The value that a limit is to have now."""
     strength = strengths.get(slot, 1.0)

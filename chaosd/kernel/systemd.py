@@ -130,11 +130,8 @@ class UnitProperty(Edit, frozen=True, tag="systemd.property"):
         return "dial" if self.loose else ""
 
     def scale(self, strength: float, share: float) -> None:
-        """Tighten or loosen it, in steps of 5 %: systemd is asked each time."""
-        strength = round(strength * 20) / 20
-        changed = dial.strengths.get(self.slot, 1.0) != strength
-        dial.strengths[self.slot] = strength
-        if changed and self.present():
+        """Tighten or loosen it."""
+        if dial.turn(self.slot, strength) and self.present():
             self._set()
 
     def revert(self) -> Undo:
