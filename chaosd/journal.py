@@ -210,14 +210,27 @@ class HostLock:
     def __init__(self, run: str, name: str) -> None:
         folder = run_dir()
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)  # the API's socket is in it, too
-        self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not try_lock(self._fd):
-            holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip()
-            os.close(self._fd)
-            raise BusyError(f"another run holds this host: {holder}", hint="chaosd status, chaosd stop")
+        self._path = folder / "lock"
+        while True:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not try_lock(self._fd):
+                holder = os.pread(self._fd, 200, 0).decode(errors="replace").strip()
+                os.close(self._fd)
+                raise BusyError(f"another run holds this host: {holder}", hint="chaosd status, chaosd stop")
+            with suppress(FileNotFoundError):
+                if self._path.stat().st_ino == os.fstat(self._fd).st_ino:
+                    break
+            os.close(self._fd)  # the run before removed it in between
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{run} ({name}, pid {os.getpid()})\n".encode(), 0)
 
     def release(self) -> None:
-        """Let the next run begin."""
+        """Let the next run begin, and leave no file."""
+        self._path.unlink(missing_ok=True)
         os.close(self._fd)
+
+
+def tidy() -> None:
+    """Remove the host lock that an engine has left which was killed, unless another run has it by now."""
+    with suppress(BusyError):
+        HostLock("", "").release()

@@ -9,7 +9,7 @@ import msgspec
 
 from chaosd import timer
 from chaosd.errors import ChaosdError
-from chaosd.journal import Journal, Record, live
+from chaosd.journal import Journal, Record, live, tidy
 from chaosd.kernel import leftovers
 from chaosd.kernel.edit import Edit, Undo, from_data
 
@@ -113,6 +113,7 @@ def close_out(journal: Journal, verdict: str, reason: str) -> list[str]:
             journal.write("end", verdict=verdict, reason=reason)
         timer.disarm(journal.run)
         journal.finish()
+        tidy()
     return problems
 
 

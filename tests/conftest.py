@@ -10,9 +10,12 @@ their own (tests/crash/test_crash.py).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+_HOST = (Path("/run/chaosd"), Path("/var/lib/chaosd"))
 _IN_EVERY_HAND = ("test_kernel", "test_crash", "test_crash_exec", "test_crash_probe", "test_probe_custom")
 
 
@@ -27,3 +30,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     others |= {item for item in items if item.path.stem in left_out or item.originalname in left_out}
     config.hook.pytest_deselected(items=list(others))
     items[:] = [item for item in items if item not in others]
+
+
+def _files() -> set[str]:
+    return {str(path) for folder in _HOST for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_on_the_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests, and all that they start, keep their files in folders of their own, or this fails."""
+    before, folder = _files(), tmp_path_factory.mktemp("chaosd")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHAOSD_RUN_DIR", str(folder / "run"))
+        patch.setenv("CHAOSD_STATE_DIR", str(folder / "state"))
+        yield
+    assert not (left := _files() - before), left
+    run = folder / "run"
+    assert not run.exists() or not list(run.iterdir())

@@ -1,8 +1,8 @@
 """What this kernel can do, found out by trying in a scratch namespace, never by version.
 
 A capability is a function that tries; its verdict is kept for the life of the process. What a
-kernel has shown that it can do, it can do until the next boot: such a proof is kept in the run
-directory, so that the next command starts at once. What was missing is tried anew, for it may have
+kernel has shown that it can do, it can do until the next boot: such a proof is kept in the state
+directory, so that the next command starts at once; in the run directory is only what is going on. What was missing is tried anew, for it may have
 been mended; so is what depends on more than the kernel.
 """
 
@@ -15,7 +15,7 @@ from contextlib import suppress
 import msgspec
 
 from chaosd import __version__
-from chaosd.places import boot_id, run_dir
+from chaosd.places import boot_id, state_dir
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -27,26 +27,31 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def _ledger() -> str:
-    return str(run_dir() / f"proven-{__version__}-{boot_id()}")
+    return str(state_dir() / "proven")
 
 
 def _proven() -> set[str]:
-    try:
+    with suppress(OSError):
         with open(_ledger(), encoding="ascii") as file:
-            return set(file.read().split())
-    except FileNotFoundError:
-        return set()
+            of, *names = file.read().split()
+        return set(names) if of == _here() else set()
+    return set()
+
+
+def _here() -> str:
+    return f"{__version__}/{boot_id()}"
 
 
 def _remember(name: str, ok: bool) -> None:
     known = _proven()
     if ok is (name in known):
         return
-    run_dir().mkdir(parents=True, exist_ok=True, mode=0o755)
     part = f"{_ledger()}.{os.getpid()}"
-    with open(part, "w", encoding="ascii") as file:
-        file.write("\n".join(sorted(known | {name} if ok else known - {name})))
-    os.replace(part, _ledger())
+    with suppress(OSError):  # where nothing can be kept, the next command tries again
+        state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(part, "w", encoding="ascii") as file:
+            file.write("\n".join([_here(), *sorted(known | {name} if ok else known - {name})]))
+        os.replace(part, _ledger())
 
 
 class Capability:

@@ -81,6 +81,8 @@ class Shell:
 def shell(tmp_path: Path) -> Iterator[Shell]:
     with ExitStack() as stack:
         yield Shell(stack, tmp_path)
+        run = tmp_path / "run"
+        assert not run.exists() or not list(run.iterdir()), "a run that is over leaves no file"
 
 
 STEADY = """

@@ -164,7 +164,7 @@ def test_the_fences_keep_no_fault_from_its_work(host: Booted) -> None:
     fences = re.sub(r"(?m)^(Type|Exec\w+|Restart|WatchdogSec)=.*\n", "", unit)
     look = "Type=oneshot\nStandardOutput=file:/run/inside.json\nExecStart=chaosd doctor --json\n"
     host.write("/run/systemd/system/inside.service", fences.replace("[Service]\n", f"[Service]\n{look}"))
-    host.ask("sh", "-c", "rm -f /run/chaosd/proven*")  # what was proven outside counts for nothing
+    host.ask("sh", "-c", "rm -f /var/lib/chaosd/proven")  # what was proven outside counts for nothing
     host.ask("systemctl", "daemon-reload")
     host.call("systemctl", "start", "inside")
     inside, outside = (
