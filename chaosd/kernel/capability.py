@@ -2,8 +2,8 @@
 
 A capability is a function that tries; its verdict is kept for the life of the process. What a
 kernel has shown that it can do, it can do until the next boot: such a proof is kept in the state
-directory, so that the next command starts at once; in the run directory is only what is going on. What was missing is tried anew, for it may have
-been mended; so is what depends on more than the kernel.
+directory, so that the next command starts at once; the run directory holds only what is going on.
+What was missing is tried anew, for it may have been mended; so is what depends on more than the kernel.
 """
 
 from __future__ import annotations
