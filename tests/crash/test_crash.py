@@ -149,8 +149,19 @@ def _first_of_each_kind(host: Host) -> list[int]:
     return list(found.values())
 
 
+def _settled(host: Host) -> dict[str, str]:
+    # What a run before has let go of is freed a grace period later.
+    seen = host.dump()
+    for _ in range(20):
+        time.sleep(0.3)
+        before, seen = seen, host.dump()
+        if seen == before:
+            break
+    return seen
+
+
 def _strike_and_compare(host: Host, who: str, points: list[tuple[str, int]]) -> None:
-    before = host.dump()
+    before = _settled(host)
     struck = 0
     for point, number in points:
         host.struck.unlink(missing_ok=True)
@@ -158,6 +169,8 @@ def _strike_and_compare(host: Host, who: str, points: list[tuple[str, int]]) -> 
         _, errors = process.communicate(timeout=120)
         world.until(lambda: not host.live(), f"{who} {point} {number}: the run was not closed: {errors}")
         world.until(lambda: not dump.helpers()["chaosd processes"], f"{who} {point} {number}: still running")
+        left = [path.name for path in (host.folder / "run").iterdir()]
+        assert not left, f"after {who} died at {point} {number} files are left: {left}"
         struck += host.struck.exists()
         try:
             same(host, before)
