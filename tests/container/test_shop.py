@@ -196,6 +196,19 @@ def test_sigkill_of_the_engine_while_it_follows(shop: Shop, victim: str) -> None
     assert _quota(shop.pid("pms")) in ("-1", "max")
 
 
+def test_sigkill_of_the_engine_while_a_container_is_restarted(shop: Shop) -> None:
+    """The Docker Engine ends what it was asked for; the watchdog sees to it that the container is up."""
+    before = shop.pid("pms")
+    fault = "container.restart: {grace: 3s, target: 'container:shop-pms-1'}"
+    process = shop.start("run", shop.scenario(fault, duration="20s", page="/health"), "--json")
+    until(lambda: not Path(f"/proc/{before}").exists(), "it does not end", 30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    until(lambda: shop.live() == [], "the run was not closed")
+    until(lambda: shop.pid("pms") not in (0, before), "it was not restarted")
+    assert shop["pms"].status == "running"
+
+
 def _open(shop: Shop) -> int:
     lines = [line for path in shop.live() for line in path.read_text("utf-8").splitlines()]
     return sum('"type":"applied"' in line for line in lines) - sum(
