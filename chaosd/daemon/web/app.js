@@ -1,0 +1,67 @@
+// The frame around the pages: which one is shown, how the daemon stands, what must be known at once.
+
+import { by, fill, h, notice, unnotice } from "./dom.js";
+import { history } from "./history.js";
+import { host } from "./host.js";
+import { library } from "./library.js";
+import { now } from "./now.js";
+import { run } from "./run.js";
+import { start } from "./start.js";
+import { begin, live, mayAct, state, watch, whyNot } from "./state.js";
+
+const PAGES = { "": now, library, start, run, history, host };
+let leave = () => {};
+let warned = false;
+
+function show() {
+  const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const page = PAGES[name] ?? now;
+  leave();
+  const place = fill(by("main"));
+  leave = page(place, ...rest) ?? (() => {});
+  const section = { start: "library", run: "history" }[name] ?? name;
+  for (const link of by("nav").children) {
+    if (link.hash === `#/${section}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  scrollTo(0, 0);
+}
+
+function frame() {
+  const { status, gone } = state, link = by("link");
+  if (status) by("host").textContent = status.host;
+  const running = live().filter((each) => each.alive);
+  document.title = `${running.length ? "● " : ""}chaosd ${status?.host ?? ""}`;
+  link.className = gone ? "bad" : running.length ? "hot" : "calm";
+  fill(link, gone ? "no answer" : !status ? "connecting" : running.length
+    ? h("a", { href: `#/run/${running[0].run}` }, `live: ${running[0].scenario}`) : "idle");
+  if (gone) {
+    notice("gone", "bad", h("strong", {}, gone.status === 401 ? gone.message : "The daemon does not answer."),
+      h("div", { class: "soft" }, gone.status === 401 ? gone.hint
+        : "This page tries again every second. When a daemon dies its runs are put back. On the host: chaosd status; systemctl status chaosd"));
+  } else unnotice("gone");
+  if (status && !gone && !mayAct() && !warned) {
+    warned = true;
+    notice("reader", "calm", whyNot());
+  }
+  for (const each of document.querySelectorAll("[data-acts]")) {
+    each.disabled = !mayAct() || Boolean(gone) || each.dataset.acts === "busy";
+    each.title = !mayAct() || gone ? whyNot() : "";
+  }
+}
+
+let told = "";
+watch(() => {
+  const now = JSON.stringify([state.status?.host, state.status?.you, live().map((each) => [each.run, each.alive]), state.gone?.message]);
+  if (now !== told || document.querySelector("[data-acts]")) {
+    told = now;
+    frame();
+  }
+});
+addEventListener("hashchange", () => {
+  show();
+  by("main").focus({ preventScroll: true });
+  told = "";
+});
+show();
+begin();
