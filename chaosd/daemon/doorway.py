@@ -81,7 +81,7 @@ class Doorway:
         if not self.ticket or not _same(ticket, self.ticket):
             raise DeniedError(401, "this address is good once", "start chaosd dashboard anew")
         self.ticket = ""
-        # Not a redirect: after one that began elsewhere, such as in a mail, a strict cookie would not be sent.
+        # Not a redirect: after one that began elsewhere, such as in a file, a strict cookie is not sent.
         welcome = HTMLResponse(_WELCOME.format(place=f"/{self._room}/"))
         welcome.set_cookie(self._cookie, self._key, path=f"/{self._room}/", httponly=True, samesite="strict")
         return welcome

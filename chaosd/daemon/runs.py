@@ -153,7 +153,7 @@ class Runs:
             yield record
 
     async def stop_all(self) -> list[View]:
-        """Have everything end and be put back, suites as well, and wait; the runs that were live, as they ended."""
+        """Have everything end, suites as well, and be put back; the runs that were live, as they ended."""
         runs = [*self.live.values()]
         children = [*self._at_work, *(run.child for run in runs)]
         for child in children:

@@ -1,7 +1,7 @@
-"""Chromium as a person uses it: pages that are clicked, typed into and looked at, and what they complain about.
+"""Chromium as a person uses it: pages that are clicked, typed into, looked at, and what they complain about.
 
-It is spoken to by the DevTools protocol through a pipe (``--remote-debugging-pipe``: requests on descriptor 3,
-answers on 4, each JSON and a zero byte), which needs no library and opens no port.
+It is spoken to by the DevTools protocol through a pipe (``--remote-debugging-pipe``: requests on descriptor
+3, answers on 4, each JSON and a zero byte), which needs no library and opens no port.
 """
 
 from __future__ import annotations
@@ -153,10 +153,9 @@ class Page:
 
     def write(self, selector: str, text: str) -> None:
         """Put a text into a field, instead of what is there, as from a keyboard."""
-        self.until(f"Boolean(document.querySelector({json.dumps(selector)}))")
-        self.value(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }})()"
-        )
+        here = f"document.querySelector({json.dumps(selector)})"
+        self.until(f"Boolean({here})")
+        self.value(f"{here}.focus(), {here}.select()")
         self.call("Input.insertText", text=text)
 
     def press(self, key: str, code: int) -> None:

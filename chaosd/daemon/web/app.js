@@ -19,7 +19,8 @@ function show() {
   leave();
   const place = fill(by("main"));
   leave = page(place, ...rest) ?? (() => {});
-  const section = { start: "library", run: "history" }[name] ?? name;
+  const goes = live().some((each) => each.run === rest[0]);
+  const section = { start: "library", run: goes ? "" : "history" }[name] ?? name;
   for (const link of by("nav").children) {
     if (link.hash === `#/${section}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -59,6 +60,7 @@ watch(() => {
   }
 });
 addEventListener("hashchange", () => {
+  document.querySelectorAll(".notice.good").forEach((each) => each.remove()); // it has been seen
   show();
   by("main").focus({ preventScroll: true });
   told = "";

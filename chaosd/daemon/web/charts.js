@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { rates } from "./fold.js";
 import { clock, number, seconds, share } from "./words.js";
 
-const HEIGHT = 190;
+const HEIGHT = 170;
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
 const UNITS = { us: 1e-6, ms: 1e-3, s: 1, m: 60, "%": 0.01, "": 1 };
 const LIMIT = /^(?:[^\s.]+\.)?(p50|p95|p99|max|error_rate|availability)\s*[<>]=?\s*([\d.]+)\s*(us|ms|s|m|%|)(?:\s|$)/;
@@ -29,22 +29,37 @@ const PLOTS = {
     title: "Error rate", show: share, range: [0, 1.04],
     columns: (run) => figures(run, [["error_rate", "", false]]),
     lines: (run) => limits(run).filter((limit) => ["error_rate", "availability"].includes(limit.metric))
-      .map((limit) => (limit.metric === "availability" ? { ...limit, at: 1 - limit.at } : limit)),
+      .map((limit) => (limit.metric === "availability" ? { ...limit, at: 1 - limit.at } : limit))
+      .filter((limit, i, all) => all.findIndex((other) => other.at === limit.at) === i), // two ways to say the same
   },
-  throughput: { title: "Throughput of checks, per second", show: number, columns: (run) => figures(run, [["per_second", "", false]]), lines: () => [] },
+  throughput: { title: "Throughput, probes per second", show: number, columns: (run) => figures(run, [["per_second", "", false]]), lines: () => [] },
   evidence: {
-    title: "Evidence, per second", show: number, lines: () => [],
+    title: "Evidence, hits per second", show: number, lines: () => [],
     columns: (run) => Object.entries(run.counts).flatMap(([name, [matched, injected]], color) => [
       { label: `${name} injected`, values: rates(run.at, injected), color },
       { label: "matched", values: rates(run.at, matched), color, dash: true }]),
   },
+  host: { title: "Host, used", show: share, range: [0, 1.04], columns: hosts, lines: () => [] },
 };
 
+const some = (column) => column.some((value) => value !== null);
+const ofHost = (columns) => some(columns["cpu.used"]); // what it takes to read /proc is no latency of anything
+
 function figures(run, wanted) {
-  return Object.entries(run.series).flatMap(([name, columns], color) => wanted.map(([figure, label, dash]) => ({
+  const services = Object.entries(run.series).filter(([, columns]) => !ofHost(columns));
+  return services.flatMap(([name, columns], color) => wanted.map(([figure, label, dash]) => ({
     label: label ? `${name} ${label}` : name, values: columns[figure], color, dash,
-  }))).filter((column) => column.values.some((value) => value !== null));
+  }))).filter((column) => some(column.values));
 }
+
+function hosts(run) {
+  const found = Object.entries(run.series).filter(([, columns]) => ofHost(columns));
+  return found.flatMap(([name, columns], i) => ["cpu", "memory"].map((what, k) => (
+    { label: found.length > 1 ? `${name} ${what}` : what, values: columns[`${what}.used`], color: 2 * i + k })));
+}
+
+/** What the legend says while no moment is pointed at. */
+const newest = (column) => column.findLast((value) => value !== null);
 
 /** The charts of a run, in an element each; `update` draws what is new, `end` lets go of them. */
 export class Charts {
@@ -110,15 +125,15 @@ class Card {
     const axis = { stroke: () => css("--soft"), grid, ticks: grid, font: "11px system-ui, sans-serif" };
     const colors = [1, 2, 3, 4, 5, 6].map((n) => css(`--c${n}`));
     return {
-      ...this.size(),
+      ...this.size(), padding: [6, 6, 0, 0],
       cursor: { sync: { key: this.charts.run.run }, points: { size: 6 }, drag: { x: false, y: false } },
       scales: { x: { time: false, range: () => this.charts.reach() }, y: { range: () => this.plot.range ?? [0, this.highest()] } },
       axes: [
-        { ...axis, values: (_, ticks) => ticks.map(clock), space: 64, incrs: STEPS },
+        { ...axis, values: (_, ticks) => ticks.map(clock), space: 64, size: 34, incrs: STEPS },
         { ...axis, values: (_, ticks) => ticks.map(show), size: 58, space: 34 },
       ],
-      series: [{ label: "at", value: (_, v) => clock(v) }, ...columns.map((column) => ({
-        label: column.label, value: (_, v) => show(v), stroke: colors[column.color % colors.length],
+      series: [{ label: "at", value: (u, v) => clock(v ?? u.data[0].at(-1)) }, ...columns.map((column) => ({
+        label: column.label, value: (u, v, i, at) => show(at === null ? newest(u.data[i]) : v), stroke: colors[column.color % colors.length],
         width: column.dash ? 1.25 : 1.75, dash: column.dash ? [4, 3] : undefined, points: { show: false },
       }))],
       hooks: { drawClear: [(u) => this.shade(u)], draw: [(u) => this.limits(u)] },
@@ -155,7 +170,7 @@ class Card {
         ctx.stroke();
       }
       // a limit far above everything is named at the upper edge rather than squeezing the rest
-      const down = inside ? (y - bbox.top < 16 * ratio ? 13 : -4) : 13 + 14 * above++;
+      const down = inside ? (y - bbox.top < 16 * ratio ? 13 : -6) : 13 + 14 * above++;
       ctx.fillText(inside ? line.says : `↑ ${line.says}`, bbox.left + bbox.width - 4 * ratio, y + down * ratio);
     }
     ctx.restore();

@@ -1,7 +1,7 @@
 // The state of a run, folded from its records, as chaosd/report/fold.py has it.
 
 export const PHASES = ["baseline", "inject", "fault", "revert", "recover"];
-const FIGURES = ["p50", "p95", "error_rate", "per_second"];
+const FIGURES = ["p50", "p95", "error_rate", "per_second", "cpu.used", "memory.used"];
 const HITS = 100;
 
 export class Run {
@@ -71,7 +71,7 @@ export class Run {
     const length = this.at.push(r.t);
     for (const [name, figures] of Object.entries(r.checks)) {
       const columns = (this.series[name] ??= Object.fromEntries(FIGURES.map((figure) => [figure, []])));
-      for (const figure of FIGURES) put(columns[figure], length, figures[figure] ?? null);
+      for (const figure of FIGURES) put(columns[figure], length, figures[figure] ?? figures.figures?.[figure] ?? null);
     }
     for (const entry of r.evidence) {
       const name = r.evidence.length > 1 ? `${entry.fault} on ${entry.target}` : entry.fault;

@@ -1,9 +1,10 @@
 // The runs of this host, and comparisons of two.
 
 import { get } from "./api.js";
-import { fill, h, pill, problem, table } from "./dom.js";
+import { fill, h, problem, table } from "./dom.js";
+import { ended } from "./phases.js";
 import { live, watch } from "./state.js";
-import { moment, number, points, seconds, tone } from "./words.js";
+import { moment, number, points, seconds } from "./words.js";
 
 const FEW = 50, MANY = 1000;
 const COLUMNS = [{ name: "" }, { name: "began" }, { name: "run" }, { name: "scenario" }, { name: "target" }, { name: "verdict" },
@@ -31,7 +32,7 @@ export function history(place) {
     const fits = rows.filter((row) => words.every((word) => `${row.scenario} ${row.targets.join(" ")} ${row.verdict} ${row.run}`.toLowerCase().includes(word)));
     fill(list, fits.length ? table(COLUMNS, fits.map((row) => [
       tick(row), h("span", { class: "nowrap" }, moment(row.began)), h("a", { href: `#/run/${row.run}` }, row.run), row.scenario, row.targets.join(", "),
-      h("span", { title: row.reason }, pill(row.verdict, tone(row.verdict))), seconds(row.took), seconds(row.recovered_after), number(row.hits), points(row.score),
+      ended(row), seconds(row.took), seconds(row.recovered_after), number(row.hits), points(row.score),
       h("a", { href: `v1/runs/${row.run}/report`, target: "_blank", rel: "noopener" }, "report")]))
       : h("p", { class: "soft" }, rows.length ? "Nothing fits." : "No run yet on this host."));
     link();

@@ -2,9 +2,9 @@
 
 import { get, post } from "./api.js";
 import { fill, h, notice, pill, problem, table } from "./dom.js";
-import { brief } from "./phases.js";
+import { brief, ended } from "./phases.js";
 import { live, refresh, state, watch } from "./state.js";
-import { moment, points, seconds, tone } from "./words.js";
+import { moment, points, seconds } from "./words.js";
 
 export function now(place) {
   const at = h("section", { class: "card" }), coming = h("section", { class: "card" }), past = h("section", { class: "card" });
@@ -102,7 +102,7 @@ async function latest(place) {
       [{ name: "began" }, { name: "scenario" }, { name: "target" }, { name: "verdict" }, { name: "took", number: true }, { name: "score", number: true }],
       rows.map((row) => [
         h("a", { href: `#/run/${row.run}`, class: "nowrap" }, moment(row.began)), row.scenario, row.targets.join(", "),
-        pill(row.verdict, tone(row.verdict)), seconds(row.took), points(row.score)]))
+        ended(row), seconds(row.took), points(row.score)]))
       : h("p", { class: "soft" }, "None yet on this host."));
   } catch (error) {
     fill(place, h("h2", {}, "Latest runs"), h("p", { class: "bad tone" }, problem(error)));

@@ -2,7 +2,8 @@
 
 import { h, pill } from "./dom.js";
 import { PHASES } from "./fold.js";
-import { rate, seconds, share } from "./words.js";
+import { live } from "./state.js";
+import { rate, seconds, share, tone } from "./words.js";
 
 /** The bar; of the fault it shows how much is over. */
 export function bar(run) {
@@ -37,3 +38,7 @@ export function brief(run, told) {
       h("span", { class: "soft" }, `run ${told.run} on ${targets}`), h("span", { class: "push" }, link)),
     run ? bar(run) : null, h("dl", { class: "meta" }, figures, hits));
 }
+
+/** How a run of the history ended; one that goes on has not. */
+export const ended = (row) => (row.verdict === "unfinished" && live().some((each) => each.run === row.run && each.alive) ? pill("live", "hot")
+  : h("span", { title: row.reason }, pill(row.verdict, tone(row.verdict))));

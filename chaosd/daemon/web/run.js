@@ -38,10 +38,11 @@ class Page {
   constructor(place, found) {
     this.run = found;
     this.parts = Object.fromEntries(["head", "phases", "verdict", "checks", "evidence", "hits", "edits", "about"].map(
-      (part) => [part, h("section", { class: `part ${part}` })]));
+      (part) => [part, h("section", { class: `of-${part}` })]));
     this.charts = new Charts(found);
     const { head, phases, verdict, checks, evidence, hits, edits, about } = this.parts;
-    fill(place, head, phases, verdict, this.charts.element, h("div", { class: "pair" }, checks, evidence), hits, h("div", { class: "pair" }, edits, about));
+    this.charts.element.append(evidence);
+    fill(place, head, phases, verdict, this.charts.element, checks, hits, h("div", { class: "pair" }, edits, about));
     verdict.setAttribute("aria-live", "polite");
     this.words = new Map();
   }
@@ -120,11 +121,11 @@ function verdict(run) {
 }
 
 const COLUMNS = [{ name: "check" }, { name: "" }, { name: "rate", number: true }, { name: "errors", number: true },
-  { name: "p50", number: true }, { name: "p95", number: true }, { name: "p99", number: true }];
+  { name: "p50", number: true }, { name: "p95", number: true }, { name: "p99", number: true }, { name: "" }];
 
 const row = (name, when, found) => (found.count
-  ? [name, when, rate(found.per_second), share(found.error_rate), seconds(found.p50), seconds(found.p95), seconds(found.p99)]
-  : [name, when, "-", "-", "-", "-", "-"]);
+  ? [name, when, rate(found.per_second), share(found.error_rate), seconds(found.p50), seconds(found.p95), seconds(found.p99), found.detail]
+  : [name, when, "-", "-", "-", "-", "-", ""]);
 
 function checks(run) {
   const names = Object.keys({ ...run.stats.before, ...run.checks });
@@ -140,13 +141,19 @@ function checks(run) {
 }
 
 function evidence(run) {
-  const columns = [{ name: "fault" }, { name: "target" }, { name: "matched", number: true }, { name: "injected", number: true }, { name: "skipped" }];
-  const rows = run.evidence.map((entry) => [entry.fault, entry.target, `${number(entry.matched)} ${entry.unit}`, number(entry.injected),
-    Object.entries(entry.skipped).filter(([, count]) => count).map(([why, count]) => `${number(count)} ${why}`).join(", ") || "-"]);
   const levels = run.levels.some((level) => level !== 0 && level !== 1)
     ? h("p", { class: "small" }, "strength: ", run.plan.faults.map((fault, i) => `${fault.fault} ${share(run.levels[i])}`).join(", ")) : null;
-  return [h("h2", {}, "Evidence"), rows.length ? table(columns, rows)
-    : h("p", { class: "soft" }, run.phase === "baseline" ? "Nothing is injected yet." : "Nothing counts hits of these faults."), levels];
+  return [h("h2", {}, "Evidence"), run.evidence.length ? run.evidence.map(counted)
+    : h("p", { class: "soft" }, run.live ? "Nothing counts hits of these faults." : "Nothing is injected yet."), levels];
+}
+
+function counted(entry) {
+  const skipped = Object.entries(entry.skipped).filter(([, count]) => count);
+  const figure = (count, what) => h("div", {}, h("b", {}, number(count)), ` ${what}`);
+  return h("div", { class: "counted" }, h("div", { class: "soft small" }, `${entry.fault} on ${entry.target}, ${entry.unit}`),
+    h("div", { class: "figures" }, figure(entry.matched, "matched"), figure(entry.injected, "injected"),
+      figure(skipped.reduce((sum, [, count]) => sum + count, 0), "skipped")),
+    skipped.length ? h("div", { class: "soft small" }, `skipped: ${skipped.map(([why, count]) => `${number(count)} ${why}`).join(", ")}`) : null);
 }
 
 function hits(run) {
