@@ -57,6 +57,7 @@ def _opened(url: str, wanted: bool) -> Iterator[None]:
         return
     import webbrowser
     from tempfile import NamedTemporaryFile
+    from threading import Thread
 
     # by way of a file, mode 0600: the arguments of a process can be read by everybody
     with NamedTemporaryFile(
@@ -64,5 +65,6 @@ def _opened(url: str, wanted: bool) -> Iterator[None]:
     ) as page:
         page.write(_FORWARDING.format(url=url))
         page.flush()
-        webbrowser.open(f"file://{page.name}")
+        # beside the serving: some browsers are waited for until they end
+        Thread(target=webbrowser.open, args=(f"file://{page.name}",), daemon=True).start()
         yield

@@ -42,6 +42,7 @@ NOT_OF_THE_KERNEL = (
     "daemon_calendar",
     "daemon_death",
     "daemon_load",
+    "dashboard",
     "checks_servers",
     "threshold_release",
     "demo",

@@ -44,13 +44,13 @@ class Page {
     this.charts.element.append(evidence);
     fill(place, head, phases, verdict, this.charts.element, checks, hits, h("div", { class: "pair" }, edits, about));
     verdict.setAttribute("aria-live", "polite");
-    this.words = new Map();
+    this.shown = new Map();
   }
   /** Change a part only if it says something new, so that what is selected or focused in it stays so. */
   put(part, ...inside) {
-    const made = h("div", {}, inside), words = made.innerHTML;
-    if (this.words.get(part) === words) return;
-    this.words.set(part, words);
+    const made = h("div", {}, inside);
+    if (this.shown.get(part)?.isEqualNode(made)) return;
+    this.shown.set(part, made.cloneNode(true));
     fill(this.parts[part], [...made.childNodes]);
   }
   update() {

@@ -32,7 +32,11 @@ function changed() {
 export const mayAct = () => state.status?.you.may === "act";
 export const whyNot = () => (state.gone ? "The daemon does not answer."
   : `${state.status?.you.name ?? "You"} may only look: root and members of the daemon's group may act.`);
-export const live = () => state.status?.live ?? [];
+/** The runs that hold the host; one that is known to be over and put back does not, whatever was said before. */
+export const live = () => (state.status?.live ?? []).filter(({ run }) => {
+  const known = state.runs.get(run);
+  return !known?.over || known.open.length > 0;
+});
 
 const calm = (promise) => promise.catch(() => null);
 

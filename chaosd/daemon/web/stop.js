@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { by, h, notice, problem } from "./dom.js";
-import { refresh, state, watch, mayAct, whyNot } from "./state.js";
+import { live, mayAct, refresh, state, watch, whyNot } from "./state.js";
 import { several } from "./words.js";
 
 const button = by("stop");
@@ -53,5 +53,5 @@ watch(() => {
   // a daemon that does not answer may do so in a moment: only who may not act is kept from it
   button.disabled = Boolean(state.status) && !mayAct();
   button.title = button.disabled ? whyNot() : "End every run and suite on this host, and put everything back";
-  button.classList.toggle("hot", state.status?.live.length > 0);
+  button.classList.toggle("hot", live().length > 0);
 });
