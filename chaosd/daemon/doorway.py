@@ -88,11 +88,6 @@ class Doorway:
 
     async def _pass_on(self, request: Request, path: str) -> Response:
         body = await request.body()
-        try:
-            reader, writer = await asyncio.open_unix_connection(self._place)
-        except OSError as error:
-            said = f"the daemon at {self._place} does not answer: {error.strerror}"
-            raise DeniedError(502, said, "systemctl status chaosd") from None
         query = request.scope["query_string"].decode("ascii")
         asked = [pair for pair in request.headers.raw if pair[0] in _ASKED]
         own = [(b"host", b"localhost"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
@@ -100,16 +95,13 @@ class Doorway:
             method=request.method, target=f"{path}?{query}" if query else path, headers=[*own, *asked]
         )
         speech = h11.Connection(h11.CLIENT)
-        events = _events(speech, reader, writer)
+        said = b"".join(speech.send(part) or b"" for part in (head, h11.Data(body), h11.EndOfMessage()))
+        events = _events(self._place, speech, said)
         try:
-            for part in (head, h11.Data(body), h11.EndOfMessage()):
-                writer.write(speech.send(part) or b"")
             answered = await anext(events)
-        except (OSError, h11.RemoteProtocolError):
-            writer.close()
-            raise DeniedError(
-                502, f"the daemon at {self._place} went away", "systemctl status chaosd"
-            ) from None
+        except (OSError, h11.RemoteProtocolError) as error:
+            why = f"the daemon at {self._place} does not answer: {error}"
+            raise DeniedError(502, why, "systemctl status chaosd") from None
         assert isinstance(answered, h11.Response)
         found = StreamingResponse(_data(events), answered.status_code)
         found.raw_headers = [
@@ -118,18 +110,19 @@ class Doorway:
         return found
 
 
-async def _events(
-    speech: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> AsyncIterator[h11.Event]:
-    try:
+async def _events(place: Path, speech: h11.Connection, said: bytes) -> AsyncIterator[h11.Event]:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        end.setblocking(False)
+        await loop.sock_connect(end, str(place))
+        with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before all is heard
+            await loop.sock_sendall(end, said)
         while True:
             event = speech.next_event()
             if event is h11.NEED_DATA:
-                speech.receive_data(await reader.read(_CHUNK))
+                speech.receive_data(await loop.sock_recv(end, _CHUNK))
             elif isinstance(event, h11.Event):
                 yield event
-    finally:
-        writer.close()
 
 
 async def _data(events: AsyncIterator[h11.Event]) -> AsyncIterator[bytes]:
