@@ -5,6 +5,7 @@ SCRIPTS := $(shell git ls-files '*.sh' .ci/run tools/package/p*)
 PROBES := $(wildcard probes/*.c probes/include/*.h)
 
 CHAOS_SECONDS ?= 4
+WORKERS ?= 3
 CATEGORIES := chaos-network chaos-service chaos-database chaos-pms chaos-resource
 
 .PHONY: $(CATEGORIES) chaos-all chaos-resilience chaos-report chaos-monkey chaos-dry-run
@@ -32,7 +33,7 @@ setup:
 
 test: setup lint
 	@mkdir -p build
-	$(PYTEST) tests/unit tests/host tests/crash --junitxml=build/host.xml $(ARGS)
+	$(PYTEST) tests/unit tests/host tests/crash -n $(WORKERS) --dist loadfile --junitxml=build/host.xml $(ARGS)
 
 test-vm:
 	@tests/setup.sh vm

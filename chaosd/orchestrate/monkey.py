@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from chaosd.orchestrate.words import Days, Hours, Zone
 from chaosd.units import Duration, Percent
 
 _SHORTEST = Duration(1)
+_FORTNIGHT, _LOOK_AHEAD = 14 * 24 * 3600.0, 20
 
 
 class _Fields(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,12 @@ class Config(_Fields, frozen=True, kw_only=True):
     def open(self, at: float) -> bool:
         """Whether a moment is within the hours of the days."""
         return self.hours.cover(self.timezone.local(at), self.days.numbers())
+
+    def ever_open(self, since: float) -> bool:
+        """Whether any of the coming ticks is, over two weeks at least."""
+        first, count = self.tick(since) + 1, max(_LOOK_AHEAD, math.ceil(_FORTNIGHT / self.every))
+        one_a_minute = max(int(60 // self.every), 1)  # hours are given in minutes
+        return any(self.open(self.begins(tick)) for tick in range(first, first + count, one_a_minute))
 
 
 class Memory(msgspec.Struct):
@@ -162,7 +170,12 @@ def parse(text: str, name: str, folder: Path) -> Config:
     problems.raise_any()
     for key in ("scenarios", "categories"):
         values.pop(key, None)
-    return Config(entries=tuple(entry.fit(entries, values.pop("set", {}))), targets=targets, **values)
+    config = Config(entries=tuple(entry.fit(entries, values.pop("set", {}))), targets=targets, **values)
+    if not config.ever_open(time.time()):
+        said = f"a tick comes every {config.every}, counted from midnight UTC, and never within the hours"
+        problems.add(("every",), said, "such as every: 1h")
+    problems.raise_any()
+    return config
 
 
 def _entries(values: dict[str, Any], folder: Path, problems: Problems) -> list[Entry]:

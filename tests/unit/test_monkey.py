@@ -136,6 +136,7 @@ BAD = (
     ("hours: 9-17", "monkey.yaml:1: hours: '9-17' are not hours"),
     ("days: monday", "'monday' are not days"),
     ("every: 100ms", "every: 100ms is too short (at least 1s)"),
+    ('every: 24h\nhours: "09:00-17:00"\ntimezone: UTC', "and never within the hours (such as every: 1h)"),
     ("probability: 101%", "over 100%"),
     ("scenarios: [own.yaml]", "own.yaml has targets of its own"),
     ("scenarios: [network-latenc]", "did you mean network-latency?"),
