@@ -65,5 +65,5 @@ async def compare(call: Call) -> Response:
 
 
 def _document(text: str, kind: str) -> Response:
-    # a page of its own: whatever got into it can not speak to the API as the one who looks at it
+    # a page of its own: whatever got into it cannot speak to the API as the one who looks at it
     return Response(text, headers={"content-security-policy": "sandbox allow-scripts"}, media_type=kind)

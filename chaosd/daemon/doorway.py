@@ -31,7 +31,7 @@ _OF_A_HOP = (b"connection", b"transfer-encoding", b"date")
 _CHUNK = 1 << 16
 _WELCOME = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={place}">
-<title>chaosd</title><a href="{place}">To the dashboard</a></html>
+<link rel="icon" href="data:,"><title>chaosd</title><a href="{place}">To the dashboard</a></html>
 """
 
 
@@ -62,9 +62,8 @@ class Doorway:
 
     async def _answer(self, request: Request) -> Response:
         host = request.headers.get("host", "")
-        if (
-            host.rpartition(":")[0] not in _NAMES
-        ):  # else a name of an attacker's could be made to mean this host
+        # a name elsewhere can be made to mean this host, and its page would then be of our origin
+        if host.rpartition(":")[0] not in _NAMES:
             raise DeniedError(403, f"this is not {host!r}", f"use the address with {_NAMES[0]}")
         path = request.scope["raw_path"].decode("ascii")
         if path == "/" and request.method == "GET":

@@ -16,7 +16,7 @@ from pathlib import Path
 import daemonized
 import pytest
 import world
-from daemonized import Connection, Daemon
+from daemonized import PAUSE, Connection, Daemon
 from devtools import Page, chromium
 from orchestrating import state_of
 from test_run import SERVER
@@ -235,6 +235,41 @@ def test_stop_all_ends_a_suite_and_a_run_that_the_daemon_has_not_started(here: W
     assert here.page.complaints() == []
 
 
+def test_a_second_run_is_refused_and_the_one_that_holds_the_host_is_named(here: World) -> None:
+    page = here.page
+    run = here.daemon.pause(here.daemon.sleeper())
+    page.value("location.hash = '#/start'")
+    page.write("#f-text", PAUSE.format(duration="1s"))
+    page.write("#f-target", f"pid:{here.daemon.sleeper()}")
+    page.click("button", "Preview the plan")
+    page.click("#begin")
+    page.click("#yes")
+    page.until_text(f"another run holds this host: {run}", ".confirm")
+    page.click(".confirm a", "Watch it")
+    page.until_text("s left", ".phases .here")
+    assert page.value("location.hash") == f"#/run/{run}"
+    page.click("button", "Stop this run")
+    page.until_text("Host restored: ", "#restored")
+    assert page.complaints(but="status of 409") == []
+
+
+def test_a_schedule_is_paused_and_resumed(here: World) -> None:
+    folder = here.daemon.folder / "config" / "schedules.d"
+    folder.mkdir(parents=True)
+    (folder / "night.yaml").write_text('cron: "0 3 1 1 *"\nscenario: service-pause\ntarget: pid:1\n', "utf-8")
+    page = here.page
+    page.value("location.hash = '#/'")
+    page.until_text("service-pause on pid:1")
+    page.click("button", "Pause")
+    page.until_text("paused", ".rows .pill")
+    assert here.daemon.get("/v1/schedules")[0]["paused"]
+    page.click("button", "Resume")
+    page.until_text("next ", ".rows")
+    assert not here.daemon.get("/v1/schedules")[0]["paused"]
+    assert page.complaints() == []
+    (folder / "night.yaml").unlink()
+
+
 def test_what_the_host_can_do_is_shown_once_it_is_known(here: World) -> None:
     page = here.page
     page.click("#nav a", "Host")
@@ -250,6 +285,10 @@ def test_a_daemon_that_is_gone_is_said_to_be_and_comes_back(here: World) -> None
     pid = daemon.sleeper()
     run = daemon.pause(pid)
     page.value(f"location.hash = '#/run/{run}'")
+    page.until_text("s left", ".phases .here")
+    page.value("location.hash = '#/'")
+    page.until_text(f"run {run} on pid:{pid}")
+    page.click("a", "Watch")
     page.until_text("s left", ".phases .here")
     daemon.process.send_signal(signal.SIGKILL)
     daemon.process.wait()

@@ -45,6 +45,11 @@ function frame() {
     warned = true;
     notice("reader", "calm", whyNot());
   }
+}
+
+/** Who may only look can press nothing that acts, and is told why. */
+function acts() {
+  const { gone } = state;
   for (const each of document.querySelectorAll("[data-acts]")) {
     each.disabled = !mayAct() || Boolean(gone) || each.dataset.acts === "busy";
     each.title = !mayAct() || gone ? whyNot() : "";
@@ -54,16 +59,15 @@ function frame() {
 let told = "";
 watch(() => {
   const now = JSON.stringify([state.status?.host, state.status?.you, live().map((each) => [each.run, each.alive]), state.gone?.message]);
-  if (now !== told || document.querySelector("[data-acts]")) {
-    told = now;
-    frame();
-  }
+  if (now !== told) frame();
+  told = now;
+  acts();
 });
 addEventListener("hashchange", () => {
   document.querySelectorAll(".notice.good").forEach((each) => each.remove()); // it has been seen
   show();
   by("main").focus({ preventScroll: true });
-  told = "";
+  acts();
 });
 show();
 begin();

@@ -17,6 +17,14 @@ export const fill = (place, ...inside) => {
   return place;
 };
 
+/** The same, if it says anything new: what is pressed or focused while all stays as it is must not be taken away. */
+export function put(place, ...inside) {
+  const made = h("div", {}, inside);
+  if (place.shown?.isEqualNode(made)) return;
+  place.shown = made.cloneNode(true);
+  fill(place, [...made.childNodes]);
+}
+
 export const by = (id) => document.getElementById(id);
 
 /** A table that scrolls sideways by itself; cells are text or elements, columns `{name, number}`. */

@@ -1,8 +1,8 @@
 // How things stand: the run that is live, what was lately, what is to come.
 
 import { get, post } from "./api.js";
-import { fill, h, notice, pill, problem, table } from "./dom.js";
-import { brief, ended } from "./phases.js";
+import { fill, h, notice, pill, problem, put, table } from "./dom.js";
+import { bar, ended, figures, heading } from "./phases.js";
 import { live, refresh, state, watch } from "./state.js";
 import { moment, points, seconds } from "./words.js";
 
@@ -11,8 +11,9 @@ export function now(place) {
   fill(place, h("h1", { class: "unseen" }, "Now"), h("div", { class: "sides" }, h("div", {}, at, past), coming));
   fill(past, h("h2", {}, "Latest runs"), h("p", { class: "soft" }, "Reading…"));
   let before = "", listed;
+  const standing = new Standing(at);
   const show = () => {
-    fill(at, standing());
+    standing.update();
     const { schedules = [], monkey = null, problems = [] } = state.status ?? {};
     const told = JSON.stringify([schedules, monkey, problems]);
     if (state.status && told !== before) {
@@ -26,7 +27,7 @@ export function now(place) {
     }
   };
   show();
-  const ticking = setInterval(() => live().length && fill(at, standing()), 500);
+  const ticking = setInterval(() => standing.update(), 500);
   const unwatch = watch(show);
   return () => {
     clearInterval(ticking);
@@ -34,14 +35,40 @@ export function now(place) {
   };
 }
 
-function standing() {
-  if (!state.status) return [h("h2", {}, "Now"), h("p", { class: "soft" }, "Asking the daemon…")];
-  if (!live().length) {
-    return [h("h2", {}, "Now"), h("p", { class: "big" }, "Idle. Nothing on this host is touched."),
-      h("p", {}, h("a", { class: "button", href: "#/library" }, "Choose a scenario"))];
+/** How it stands, in `place`; each live run keeps its own parts, of which only what moves is made anew. */
+class Standing {
+  constructor(place) {
+    this.place = place;
+    this.said = h("div", {});
+    this.runs = new Map();
+    fill(place, h("h2", {}, "Now"), this.said);
   }
-  return [h("h2", {}, "Now"), live().map((each) => (each.alive ? brief(state.runs.get(each.run), each) : dead(each)))];
+  update() {
+    const found = live();
+    put(this.said, !state.status ? h("p", { class: "soft" }, "Asking the daemon…") : found.length ? null : IDLE());
+    for (const [name, part] of this.runs) {
+      if (found.some((each) => each.run === name)) continue;
+      part.element.remove();
+      this.runs.delete(name);
+    }
+    for (const each of found) this.show(each);
+  }
+  show(each) {
+    if (!this.runs.has(each.run)) {
+      const [head, phases, figures] = [h("div", {}), h("div", {}), h("div", {})];
+      const part = { head, phases, figures, element: h("div", { class: "brief" }, head, phases, figures) };
+      this.runs.set(each.run, part);
+      this.place.append(part.element);
+    }
+    const part = this.runs.get(each.run), run = state.runs.get(each.run);
+    put(part.head, each.alive ? heading(each) : dead(each));
+    put(part.phases, each.alive && run ? bar(run) : null);
+    put(part.figures, each.alive && run ? figures(run) : null);
+  }
 }
+
+const IDLE = () => [h("p", { class: "big" }, "Idle. Nothing on this host is touched."),
+  h("p", {}, h("a", { class: "button", href: "#/library" }, "Choose a scenario"))];
 
 function dead(each) {
   const back = async () => {

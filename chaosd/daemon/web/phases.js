@@ -25,18 +25,21 @@ export function bar(run) {
   }));
 }
 
-/** A live run in a few lines; `told` is how the daemon has it. */
-export function brief(run, told) {
-  const link = h("a", { class: "button", href: `#/run/${told.run}` }, "Watch");
+/** A live run by its name, as the daemon has it. */
+export function heading(told) {
   const targets = [...new Set((told.plan.faults ?? []).map((fault) => fault.target))].join(", ");
-  const figures = Object.entries(run?.checks ?? {}).filter(([, found]) => found.count).map(([name, found]) =>
-    h("div", {}, h("dt", {}, name), h("dd", {}, `p95 ${seconds(found.p95)}, ${share(found.error_rate)} errors, ${rate(found.per_second)}`)));
-  const hits = (run?.evidence ?? []).map((entry) =>
-    h("div", {}, h("dt", {}, entry.fault), h("dd", {}, `${entry.injected} of ${entry.matched} ${entry.unit} hit`)));
-  return h("div", { class: "brief" },
-    h("div", { class: "row" }, h("strong", { class: "big" }, told.scenario), pill(told.phase, "hot"),
-      h("span", { class: "soft" }, `run ${told.run} on ${targets}`), h("span", { class: "push" }, link)),
-    run ? bar(run) : null, h("dl", { class: "meta" }, figures, hits));
+  return h("div", { class: "row" }, h("strong", { class: "big" }, told.scenario), pill(told.phase, "hot"),
+    h("span", { class: "soft" }, `run ${told.run} on ${targets}`),
+    h("span", { class: "push" }, h("a", { class: "button", href: `#/run/${told.run}` }, "Watch")));
+}
+
+/** What is measured of it, and what was hit. */
+export function figures(run) {
+  const line = (what, said) => h("div", {}, h("dt", {}, what), h("dd", {}, said));
+  return h("dl", { class: "meta" },
+    Object.entries(run.checks).filter(([, found]) => found.count).map(([name, found]) =>
+      line(name, `p95 ${seconds(found.p95)}, ${share(found.error_rate)} errors, ${rate(found.per_second)}`)),
+    run.evidence.map((entry) => line(entry.fault, `${entry.injected} of ${entry.matched} ${entry.unit} hit`)));
 }
 
 /** How a run of the history ended; one that goes on has not. */

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { Charts } from "./charts.js";
-import { fill, h, notice, pill, problem, table } from "./dom.js";
+import { fill, h, notice, pill, problem, put, table } from "./dom.js";
 import { bar } from "./phases.js";
 import { read, refresh, state, watch } from "./state.js";
 import { clock, moment, number, rate, seconds, several, share, tone } from "./words.js";
@@ -44,26 +44,18 @@ class Page {
     this.charts.element.append(evidence);
     fill(place, head, phases, verdict, this.charts.element, checks, hits, h("div", { class: "pair" }, edits, about));
     verdict.setAttribute("aria-live", "polite");
-    this.shown = new Map();
-  }
-  /** Change a part only if it says something new, so that what is selected or focused in it stays so. */
-  put(part, ...inside) {
-    const made = h("div", {}, inside);
-    if (this.shown.get(part)?.isEqualNode(made)) return;
-    this.shown.set(part, made.cloneNode(true));
-    fill(this.parts[part], [...made.childNodes]);
   }
   update() {
-    const { run } = this;
-    this.put("head", head(run));
-    this.put("phases", bar(run));
-    this.put("verdict", run.over ? verdict(run) : null);
+    const { run, parts } = this;
+    put(parts.head, head(run));
+    put(parts.phases, bar(run));
+    put(parts.verdict, run.over ? verdict(run) : null);
     this.charts.update();
-    this.put("checks", checks(run));
-    this.put("evidence", evidence(run));
-    this.put("hits", hits(run));
-    this.put("edits", edits(run));
-    this.put("about", about(run));
+    put(parts.checks, checks(run));
+    put(parts.evidence, evidence(run));
+    put(parts.hits, hits(run));
+    put(parts.edits, edits(run));
+    put(parts.about, about(run));
   }
 }
 

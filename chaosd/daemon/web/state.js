@@ -66,9 +66,10 @@ async function heal(name) {
 
 /** All records of a run that there are so far, taken into account once. */
 export async function read(name) {
-  const records = await stream(`v1/runs/${name}/events?follow=false`);
+  const records = [];
+  for await (const record of await stream(`v1/runs/${name}/events?follow=false`)) records.push(record);
   const run = state.runs.get(name) ?? new Run();
-  for await (const record of records) run.add(record);
+  records.forEach((record) => run.add(record)); // at once: what the other stream tells comes before or after
   state.runs.set(name, run);
   changed();
   return run;
