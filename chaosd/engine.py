@@ -69,13 +69,17 @@ def execute(
         if stuck := restore.recover_stale():
             raise NotRestoredError(f"an earlier run is not put back: {stuck[0]}", hint="chaosd revert --all")
         # Planned only now: what a dead run left must not be taken for how the host was.
-        return _Run(planning.make(scenario, run=run, confirmed=confirmed), show, until).execute()
+        plan = planning.make(scenario, run=run, confirmed=confirmed)
+        with Interrupt() as interrupt:  # before there is a journal that somebody would have to close
+            return _Run(plan, show, until, interrupt).execute()
     finally:
         lock.release()
 
 
 class _Run:
-    def __init__(self, plan: Plan, show: Callable[[Record], None], until: int | None) -> None:
+    def __init__(
+        self, plan: Plan, show: Callable[[Record], None], until: int | None, interrupt: Interrupt
+    ) -> None:
         self.plan = plan
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
@@ -86,7 +90,7 @@ class _Run:
         self.expected: list[Outcome] = []
         self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
         self.touched = False
-        self.interrupt = Interrupt()
+        self.interrupt = interrupt
         self.live = 0.0  # since when the fault is, in seconds of now()
         self.sampled = self.ends = 0.0
         self.measured = bool(self.scenario.steady_state or self.scenario.observe)
@@ -100,11 +104,10 @@ class _Run:
 
     def execute(self) -> Exit:
         try:
-            with self.interrupt:
-                # Forked before the sampler's threads exist, and ready before the first promise.
-                self.watchdog = watchdog.start(self.journal.path, self.pulse)
-                self.sampler.start()
-                return self._execute()
+            # Forked before the sampler's threads exist, and ready before the first promise.
+            self.watchdog = watchdog.start(self.journal.path, self.pulse)
+            self.sampler.start()
+            return self._execute()
         except BaseException as error:
             self.journal.write("end", verdict="failed", reason=f"{type(error).__name__}: {error}")
             raise

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,11 @@ import pytest
 _HERE = Path(__file__).parent
 _HOST = (Path("/run/chaosd"), Path("/var/lib/chaosd"))
 _IN_EVERY_HAND = ("test_kernel", "test_crash", "test_crash_exec", "test_crash_probe", "test_probe_custom")
+
+
+def pytest_configure() -> None:
+    # A shell has its background jobs ignore it, and what they start does, too; tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:

@@ -13,6 +13,8 @@ from chaosd import __version__
 from chaosd.daemon.access import Role, role_of
 from chaosd.daemon.endpoint import FRAMES, LINES, Call, endpoint
 from chaosd.daemon.orders import Nothing, Order, Revert, Which
+from chaosd.daemon.refusals import DeniedError
+from chaosd.daemon.runs import Run
 from chaosd.errors import NotRestoredError
 from chaosd.report.brief import summary
 from chaosd.report.fold import View
@@ -91,9 +93,20 @@ async def make_plan(call: Call) -> Any:
 @endpoint("POST", "/v1/runs", Started, body=Order)
 async def start(call: Call) -> Started:
     """Start a run; answers once its journal is begun."""
+    return Started((await _begin(call)).view.run)
+
+
+@endpoint("POST", "/v1/runs/attended", (LINES, FRAMES), body=Order)
+async def attend(call: Call) -> Response:
+    """Start a run and tell its records as they come; it is ended when the client goes away."""
+    return call.stream((await _begin(call)).attended())
+
+
+async def _begin(call: Call) -> Run:
     order = call.body.prepared() | {"allow": call.daemon.config.allow}
-    _, header = await call.daemon.runs.start("run", call.body.scenario or "a scenario", **order)
-    return Started(header["run"])
+    child, _ = await call.daemon.runs.start("run", call.body.scenario or "a scenario", **order)
+    assert child.run is not None  # it has told its header
+    return child.run
 
 
 @endpoint("GET", "/v1/runs/{run}", View)
@@ -112,6 +125,17 @@ async def events(call: Call) -> Response:
         await call.daemon.runs.ask("view", run=name)  # says so if there is none
         return call.stream(call.daemon.runs.follow("records", run=name))
     return call.stream(run.follow() if call.query.follow else run.so_far())
+
+
+@endpoint("POST", "/v1/runs/{run}/lift", Started, body=Nothing)
+async def lift(call: Call) -> Started:
+    """Lift the faults of a run as if their time were over; answers at once, and it goes on to its verdict."""
+    name = call.path["run"]
+    run = call.daemon.runs.live.get(name)
+    if run is None or run.child.deed != "run":
+        raise DeniedError(404, f"no live run {name!r} was started by itself here", f"/v1/runs/{name}/stop")
+    run.child.lift()
+    return Started(name)
 
 
 @endpoint("POST", "/v1/runs/{run}/stop", Ended, body=Nothing)

@@ -22,7 +22,8 @@ FLOORS = (
     {"byhand"},
     {"metrics", "orchestrate"},
     {"daemon", "client"},
-    {"cli"},
+    {"embed"},
+    {"cli", "pytest_plugin", "chaostoolkit"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -37,6 +37,10 @@ REQUIRE_OF = {"6.1": ",bcc", "override": ",kprobe-override,error-injection"}
 """What one of them must have besides: bcc only where there are headers (kernel.sh)."""
 
 NOT_OF_THE_KERNEL = (
+    "action",
+    "chaostoolkit",
+    "pytest_plugin",
+    "python_api",
     "checks_live",
     "daemon_access",
     "daemon_api",
@@ -44,6 +48,7 @@ NOT_OF_THE_KERNEL = (
     "daemon_death",
     "daemon_load",
     "dashboard",
+    "dashboard_access",
     "checks_servers",
     "threshold_release",
     "demo",
