@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated, Any
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from chaosd import __version__
+from chaosd.daemon.access import Role, role_of
 from chaosd.daemon.endpoint import FRAMES, LINES, Call, endpoint
 from chaosd.daemon.orders import Nothing, Order, Revert, Which
 from chaosd.daemon.refusals import DeniedError
@@ -16,6 +18,13 @@ from chaosd.daemon.runs import Run
 from chaosd.errors import NotRestoredError
 from chaosd.report.brief import summary
 from chaosd.report.fold import View
+
+
+class You(msgspec.Struct, frozen=True):
+    """Who asks, and what they may: ``act`` includes ``read``."""
+
+    name: str
+    may: Role
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -26,6 +35,8 @@ class Status(msgspec.Struct, frozen=True):
     """
 
     version: str
+    host: str
+    you: You
     live: list[dict[str, Any]]
     schedules: list[dict[str, Any]]
     monkey: dict[str, Any] | None
@@ -68,7 +79,9 @@ async def status(call: Call) -> Status:
     strangers = [each for each in await daemon.runs.ask("stand") if each["run"] not in known]
     monkey = daemon.monkey.row() if daemon.monkey else None
     rows = daemon.calendar.rows()
-    return Status(__version__, [*known.values(), *strangers], rows, monkey, daemon.calendar.problems)
+    you = You(call.peer.name if call.peer else "who has a certificate", role_of(call.peer, daemon.config))
+    live = [*known.values(), *strangers]
+    return Status(__version__, socket.gethostname(), you, live, rows, monkey, daemon.calendar.problems)
 
 
 @endpoint("POST", "/v1/plans", dict[str, Any], body=Order)
@@ -133,15 +146,18 @@ async def stop_one(call: Call) -> Ended:
 
 @endpoint("POST", "/v1/stop", Ended, body=Which)
 async def stop(call: Call) -> Ended:
-    """End the live run, one of several, or all; answers when everything is put back."""
+    """End the live run, one of several, or all, suites as well; answers when everything is put back."""
     return await _stop(call, call.body.run, everything=call.body.all)
 
 
 async def _stop(call: Call, name: str | None, *, everything: bool = False) -> Ended:
     runs = call.daemon.runs
     if name is None or name not in runs.live:
+        ours = await runs.stop_all() if everything else []
         told = await runs.ask("stop", run=name, all=everything)
-        return Ended(told["runs"], told["stuck"])
+        stuck = [view.run for view in ours if view.verdict == "not-restored"]
+        ended = [view.run for view in ours if view.run not in stuck]
+        return Ended([*ended, *told["runs"]], [*stuck, *told["stuck"]])
     run = runs.live[name]
     run.child.stop()
     await run.until_end()

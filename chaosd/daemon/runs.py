@@ -168,13 +168,19 @@ class Runs:
         async for record in child.follow():
             yield record
 
-    async def close(self) -> None:
-        """Have everything end and be put back, and wait until it is."""
-        children = [*self._at_work, *(run.child for run in self.live.values())]
+    async def stop_all(self) -> list[View]:
+        """Have everything end, suites as well, and be put back; the runs that were live, as they ended."""
+        runs = [*self.live.values()]
+        children = [*self._at_work, *(run.child for run in runs)]
         for child in children:
             child.stop()
         for child in children:
             await child.until_end()
+        return [run.view for run in runs]
+
+    async def close(self) -> None:
+        """The same, and tell nobody anything any more."""
+        await self.stop_all()
         self.feed.end()
 
     async def _begin(self, deed: str, called: str | None, order: Record) -> Child:

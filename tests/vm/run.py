@@ -47,6 +47,8 @@ NOT_OF_THE_KERNEL = (
     "daemon_calendar",
     "daemon_death",
     "daemon_load",
+    "dashboard",
+    "dashboard_access",
     "checks_servers",
     "threshold_release",
     "demo",
