@@ -85,7 +85,6 @@ class _Run:
         self.scenario = plan.scenario
         self.pulse = Pulse()
         self.sampler = Sampler(plan.checks, plan.places)
-        self.timeline = Timeline(plan, self._apply, self._retire)
         self.judge = Judge(self.scenario)
         self.expected: list[Outcome] = []
         self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
@@ -101,6 +100,7 @@ class _Run:
             process=msgspec.to_builtins(ProcessRef.of(os.getpid())),
             plan=planning.describe(plan),
         )
+        self.timeline = Timeline(plan, self._apply, self._retire, self.journal.write)
 
     def execute(self) -> Exit:
         try:
@@ -213,7 +213,7 @@ class _Run:
         self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
-        faults = set(self.plan.edits)  # they come first: what moves the watchdog home may take as long
+        faults = self.timeline.edits  # they come first: what moves the watchdog home may take as long
         numbers = [number for edit, number in self.applied.items() if edit in faults]
         restore.undo(self.journal, self.pulse.beat, only=numbers)
         for pause in (0.0, 0.1, 0.5, 2.0):
@@ -266,8 +266,11 @@ class _Run:
         if not self.live:
             return
         self.timeline.check_targets()
-        for edit in self.applied:
+        for edit in [*self.applied]:
             if (why := edit.lost()) and not self._over():
+                self.timeline.check_targets()  # that may be why
+                if edit not in self.applied:
+                    continue
                 raise Ended("aborted", f"{edit.describe()}: {why}")
 
     def _renew(self) -> None:

@@ -16,6 +16,7 @@ FLOORS = (
     {"step", "canary", "expectation"},
     {"scenario"},
     {"plan", "direct", "judge"},
+    {"follow"},
     {"timeline"},
     {"engine"},
     {"report", "catalog", "doctor"},

@@ -57,6 +57,7 @@ NOT_OF_THE_KERNEL = (
     "monkey_runs",
     "schedule_runs",
     "suite_runs",
+    "container_faults",
     "container_targets",
     "systemd_units",
     "targets_protect",
