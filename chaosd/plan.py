@@ -134,6 +134,7 @@ def _made(scenario: Scenario, run: str, seed: int, planned: list[PlannedFault], 
     widest = max((*reached, *map(_radius, planned)), key=_RADII.index)
     places = _places(scenario, planned[0].target)
     plan = Plan(run, seed, scenario, tuple(planned), widest, places)
+    _check_canary(plan)
     _check_slots(plan)
     _check_radius(plan, confirmed=confirmed)
     return plan
@@ -163,9 +164,14 @@ def _check_course(planned: PlannedFault, scenario: Scenario) -> None:
     if planned.shape.gradual and "dial" not in controls:
         said = f"{name} by {by} is there or not, never half"
         raise ChaosdError(f"{said}: it cannot take the shape {planned.shape.name}", hint="pulse or random")
-    if scenario.canary and not any(edit.thins for edit in planned.edits):
+    if scenario.canary and scenario.canary.of == "targets":
+        if planned.fault.irreversible:
+            raise ChaosdError(
+                f"{name} cannot be undone, so a canary run could not shrink", hint="leave it out"
+            )
+    elif scenario.canary and not any(edit.thins for edit in planned.edits):
         said = f"{name} by {by} cannot be kept to a share of what it meets"
-        raise ChaosdError(f"{said}, so there is no canary run of it", hint="leave canary out")
+        raise ChaosdError(f"{said}, so there is no canary run of it", hint="several targets, and of: targets")
     if scenario.on_restart == "follow" and getattr(planned.fault, "budget", 0) > 0:
         said = f"{name} has a budget, which is not kept beyond a restart of {planned.target.spec}"
         raise ChaosdError(said, hint="leave out budget, or on_restart: follow")
@@ -197,6 +203,12 @@ def _radius(planned: PlannedFault) -> Radius:
     if getattr(planned.fault, "budget", 0) == 1:
         return "single-request"
     return radius(planned.target)
+
+
+def _check_canary(plan: Plan) -> None:
+    canary, specs = plan.scenario.canary, {planned.target.spec for planned in plan.faults}
+    if canary and canary.of == "targets" and len(specs) == 1:
+        raise ChaosdError(f"{specs.pop()} is one target, of which there are no shares", hint="name several")
 
 
 def _check_slots(plan: Plan) -> None:

@@ -160,7 +160,7 @@ def _canary(item: Any, declared: dict[str, checks.Check], problems: Problems) ->
     if list(shares) != sorted(set(shares)) or not shares[0]:
         problems.add(("canary", "steps"), "must grow from over 0%", "such as [1%, 10%, 100%]")
     shrink = _thresholds(fields.shrink_when, ("canary", "shrink_when"), declared, problems)
-    return Canary(steps=shares, every=fields.every, shrink_when=tuple(shrink))
+    return Canary(steps=shares, of=fields.of, every=fields.every, shrink_when=tuple(shrink))
 
 
 def _aborting(

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from chaosd.canary import turns
 from chaosd.errors import ChaosdError, TargetLostError
 from chaosd.follow import Search
 from chaosd.kernel.edit import Edit, Evidence
@@ -60,6 +61,9 @@ class Timeline:
     ) -> None:
         self._scenario, self._follows = plan.scenario, plan.scenario.on_restart == "follow"
         self._courses = [_Course(planned) for planned in plan.faults]
+        self._turns: dict[str, float] = {}
+        if plan.scenario.canary and plan.scenario.canary.of == "targets":
+            self._turns = turns((planned.target.spec for planned in plan.faults), plan.seed)
         self._apply, self._revert, self._write = apply, revert, write
         self._told: list[dict[str, Any]] = []
         self._at = 0.0
@@ -94,7 +98,7 @@ class Timeline:
 
         Args:
             at: seconds since the run's faults began.
-            share: of the events that may be hit, 0 to 1.
+            share: of the events that may be hit, or of the targets, 0 to 1.
 
         Raises:
             ChaosdError: one could not be applied, or not be put back.
@@ -109,7 +113,12 @@ class Timeline:
         for course in self._courses:
             level = course.planned.level(at)
             if level is not None and not course.search:
-                self._set(course, level, share)
+                self._set(course, *self._allowed(course, level, share))
+
+    def _allowed(self, course: _Course, level: float, share: float) -> tuple[float, float]:
+        if not self._turns:
+            return level, share
+        return (level if self._turns[course.planned.target.spec] < share else 0.0), 1.0
 
     def _set(self, course: _Course, level: float, share: float) -> None:
         course.level = level * share
