@@ -52,7 +52,7 @@ NOT_OF_THE_KERNEL = (
     "checks_servers",
     "threshold_release",
     "demo",
-    "report",
+    "report_pages",
     "service",
     "monkey_runs",
     "schedule_runs",
@@ -82,7 +82,7 @@ NOT_EMULATED = (
     "test_a_burn_takes_what_was_asked_and_follows_its_level",
     "test_a_burn_of_each_cpu_is_a_process_for_each",
     "test_clock_skew",
-    "test_timeline",
+    "test_timeline_live",
     "test_restart_starts_a_container_that_is_down",
 )
 """Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants
