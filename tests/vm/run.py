@@ -92,6 +92,7 @@ NOT_HERE = ("test_deed_before_promise_would_be_caught_here",)
 
 _HERE = Path(__file__).resolve().parent
 _BUILD = image.TREE / "build"
+_HOST_TESTS = image.TREE / "tests" / "host"
 # Emulated mitigations cost time and prove nothing. The emulated processors share the host's TSC,
 # which the kernel cannot know. The rest are drivers for devices that no test uses.
 _CMDLINE = (
@@ -106,6 +107,8 @@ _BOOT = 180  # seconds that booting and halting may take, on a busy machine
 def main() -> int:
     """Run the kernels, print the table; 0 only if every kernel booted and no test failed."""
     args, pytest_args = _arguments()
+    if unknown := [name for name in NOT_OF_THE_KERNEL if not (_HOST_TESTS / f"test_{name}.py").exists()]:
+        raise SystemExit(f"NOT_OF_THE_KERNEL: there is no test of {', '.join(unknown)}")
     signal.signal(signal.SIGTERM, lambda *_: _kill_below(os.getpid()))
     _BUILD.mkdir(exist_ok=True)
     kernels = args.kernel or KERNELS
