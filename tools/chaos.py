@@ -55,11 +55,18 @@ def _arguments() -> argparse.Namespace:
 def _chosen(names: list[str]) -> list[Scenario]:
     words = [each for name in names for each in ([name] if name in library() else _category(name))]
     found = [load(name, {}) for name in dict.fromkeys(words)]
-    return sorted(found, key=lambda each: (_deadly(each), each.category, each.name))
+    if left := [each.name for each in found if _of_containers(each)]:
+        sys.stdout.write(f"not on this demo, which has no containers: {', '.join(left)}\n")
+    fit = [each for each in found if not _of_containers(each)]
+    return sorted(fit, key=lambda each: (_deadly(each), each.category, each.name))
 
 
 def _category(name: str) -> list[str]:
     return [each.scenario for each in entry.of_category(name)]
+
+
+def _of_containers(scenario: Scenario) -> bool:
+    return any(step.fault.name.startswith("container.") for step in scenario.faults)
 
 
 def _deadly(scenario: Scenario) -> bool:
