@@ -152,6 +152,10 @@ class Runs:
         async for record in child.follow():
             yield record
 
+    def able(self) -> bool:
+        """Whether runs can be started."""
+        return self._zygote.alive()
+
     async def close(self) -> None:
         """Have everything end and be put back, and wait until it is."""
         children = [*self._at_work, *(run.child for run in self.live.values())]
