@@ -5,10 +5,11 @@ SCRIPTS := $(shell git ls-files '*.sh' .ci/run tools/package/p*)
 PROBES := $(wildcard probes/*.c probes/include/*.h)
 
 CHAOS_SECONDS ?= 4
+WORKERS ?= 3
 CATEGORIES := chaos-network chaos-service chaos-database chaos-pms chaos-resource
 
 .PHONY: $(CATEGORIES) chaos-all chaos-resilience chaos-report chaos-monkey chaos-dry-run
-.PHONY: help setup test test-vm demo lint check probes bench install uninstall deb clean
+.PHONY: help setup test test-vm test-container image demo lint check probes bench install uninstall deb clean
 help:
 	@echo "make demo      a guided tour: start the booking service, break it, watch it come back"
 	@echo "make chaos-CATEGORY     its scenarios against the booking service, a row for each at the end:"
@@ -20,11 +21,13 @@ help:
 	@echo "make chaos-report       the report of the last of these runs, in every form, in build/chaos"
 	@echo "make test      linters, types, unit tests, and host and crash tests on this kernel"
 	@echo "make test-vm   host and crash tests on Debian's 6.1 and 6.12 kernels and one with override"
+	@echo "make test-container  containers as targets, and chaosd in one, with a Docker Engine of its own"
 	@echo "make check     formatting, linters, types, unit tests"
 	@echo "make bench     figures: what an injection costs"
 	@echo "make probes    compile the eBPF programs, and show their size and what verifying them takes"
 	@echo "make install   put chaosd on this host, with its service; make uninstall takes it away"
 	@echo "make deb       a Debian package, in build/deb/"
+	@echo "make image     chaosd as a container's image, by the Docker Engine that is here"
 	@echo "make clean     remove what was built; the cache outside of the tree stays"
 
 setup:
@@ -32,11 +35,15 @@ setup:
 
 test: setup lint
 	@mkdir -p build
-	$(PYTEST) tests/unit tests/host tests/crash --junitxml=build/host.xml $(ARGS)
+	$(PYTEST) tests/unit tests/host tests/crash -n $(WORKERS) --dist loadfile --junitxml=build/host.xml $(ARGS)
 
 test-vm:
 	@tests/setup.sh vm
 	$(PYTHON) tests/vm/run.py $(ARGS)
+
+test-container: setup
+	@mkdir -p build
+	$(PYTEST) tests/container --junitxml=build/container.xml $(ARGS)
 
 demo:
 	@tests/setup.sh demo
@@ -98,6 +105,11 @@ uninstall:
 deb:
 	@tests/setup.sh demo
 	tools/install.sh deb build/deb
+
+image:
+	@tests/setup.sh demo
+	tools/install.sh stage build/root
+	docker build --tag chaosd .
 
 clean:
 	$(MAKE) -C probes clean

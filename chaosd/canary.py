@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,17 +12,22 @@ from msgspec import Meta
 from chaosd.checks.threshold import Figures, Threshold, Watch
 from chaosd.units import Duration, Percent
 
+Of = Literal["events", "targets"]
+
 
 class Canary(msgspec.Struct, frozen=True, kw_only=True):
     """How a run is widened.
 
     Args:
-        steps: the shares of packets, flows, connections or calls that may be hit, one after the other.
+        steps: the shares that may be hit, one after the other.
+        of: what they are shares of: packets, flows, connections or calls; or the targets of the run, each
+            of which has its faults or has not.
         every: for how long each must be borne before the next.
         shrink_when: what makes it go one step back, at once.
     """
 
     steps: tuple[Percent, ...]
+    of: Of
     every: Duration
     shrink_when: tuple[Threshold, ...]
 
@@ -34,10 +41,17 @@ class CanaryFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Percent(25),
         Percent(100),
     )
+    of: Annotated[Of, Meta(description="what they are shares of")] = "events"
     every: Annotated[Duration, Meta(description="how long each is tried")] = Duration(10)
     shrink_when: Annotated[tuple[str, ...], Meta(description="thresholds that make it one step smaller")] = (
         "error_rate > 5%",
     )
+
+
+def turns(words: Iterable[str], seed: int) -> dict[str, float]:
+    """From which share on each target is hit, that one excluded: from 0 for the first one to under 1."""
+    order = sorted(set(words), key=lambda word: hashlib.blake2b(f"{seed} {word}".encode()).digest())
+    return {word: number / len(order) for number, word in enumerate(order)}
 
 
 class Widening:

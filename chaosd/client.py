@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from typing import IO, Any
 
-from chaosd.errors import ChaosdError, Exit
+from chaosd.errors import BusyError, ChaosdError, Exit, UnsupportedError
 from chaosd.places import api_socket
 
 _ANSWER_WITHIN = 330.0  # over what the daemon gives its own work
-_FORBIDDEN = 403
 
 
 class ForbiddenError(ChaosdError):
     """The daemon may not do it, or not for this user."""
+
+
+_KINDS = {403: ForbiddenError, 409: BusyError, 501: UnsupportedError}
 
 
 def serves() -> bool:
@@ -70,6 +72,58 @@ def events(run: str) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
+def attend(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Start a run that lasts no longer than its records are read; else as ``events``.
+
+    Args:
+        order: as ``orders.Order`` of the daemon.
+    """
+    with closing(_lines("POST", "/v1/runs/attended", order, b"\n")) as lines:
+        yield from map(json.loads, lines)
+
+
+def named(word: str) -> dict[str, str]:
+    """A scenario as the daemon is told of it: a name of its library, or the text of a file.
+
+    Raises:
+        ChaosdError: the file cannot be read.
+    """
+    if not _is_file(word):
+        return {"scenario": word}
+    try:
+        with open(word, encoding="utf-8") as file:
+            return {"text": file.read()}
+    except FileNotFoundError:
+        raise ChaosdError(f"no such file: {word}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ChaosdError(f"{word}: cannot be read: {error}") from None
+
+
+def _is_file(word: str) -> bool:
+    """What is a name as well means the library's."""
+    if "/" in word or word.endswith((".yaml", ".yml")):
+        return True
+    if not os.path.isfile(word):
+        return False
+    from chaosd.scenario import library
+
+    return word not in library()
+
+
+def single(fault: str, fields: Mapping[str, Any], target: str, **given: Any) -> str:
+    """The scenario of one fault, as ``direct.single`` has it, for the daemon to read.
+
+    Args:
+        fault: its name.
+        fields: what is set of it.
+        target: what to aim it at.
+        given: duration, and maybe seed.
+    """
+    radius = "entire-system" if target == "host" else "service-cluster"
+    text = {"name": fault, "faults": [{fault: fields}], "blast_radius": radius, "target": target, **given}
+    return json.dumps(text, default=str)
+
+
 def _lines(method: str, path: str, body: dict[str, Any] | None, end: bytes) -> Generator[bytes, None, None]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -116,7 +170,6 @@ def _split(parts: Iterator[bytes], end: bytes) -> Iterator[bytes]:
 
 
 def _refusal(status: int, problem: dict[str, Any]) -> ChaosdError:
-    kind = ForbiddenError if status == _FORBIDDEN else ChaosdError
-    error = kind(problem["error"], hint=problem.get("hint", ""))
+    error = _KINDS.get(status, ChaosdError)(problem["error"], hint=problem.get("hint", ""))
     error.exit = Exit(problem.get("exit", Exit.REFUSED))
     return error

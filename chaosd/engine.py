@@ -69,24 +69,27 @@ def execute(
         if stuck := restore.recover_stale():
             raise NotRestoredError(f"an earlier run is not put back: {stuck[0]}", hint="chaosd revert --all")
         # Planned only now: what a dead run left must not be taken for how the host was.
-        return _Run(planning.make(scenario, run=run, confirmed=confirmed), show, until).execute()
+        plan = planning.make(scenario, run=run, confirmed=confirmed)
+        with Interrupt() as interrupt:  # before there is a journal that somebody would have to close
+            return _Run(plan, show, until, interrupt).execute()
     finally:
         lock.release()
 
 
 class _Run:
-    def __init__(self, plan: Plan, show: Callable[[Record], None], until: int | None) -> None:
+    def __init__(
+        self, plan: Plan, show: Callable[[Record], None], until: int | None, interrupt: Interrupt
+    ) -> None:
         self.plan = plan
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
         self.pulse = Pulse()
         self.sampler = Sampler(plan.checks, plan.places)
-        self.timeline = Timeline(plan, self._apply, self._retire)
         self.judge = Judge(self.scenario)
         self.expected: list[Outcome] = []
         self.applied: dict[Edit, int] = {}  # with the number that the journal knows it by
         self.touched = False
-        self.interrupt = Interrupt()
+        self.interrupt = interrupt
         self.live = 0.0  # since when the fault is, in seconds of now()
         self.sampled = self.ends = 0.0
         self.measured = bool(self.scenario.steady_state or self.scenario.observe)
@@ -97,14 +100,14 @@ class _Run:
             process=msgspec.to_builtins(ProcessRef.of(os.getpid())),
             plan=planning.describe(plan),
         )
+        self.timeline = Timeline(plan, self._apply, self._retire, self.journal.write)
 
     def execute(self) -> Exit:
         try:
-            with self.interrupt:
-                # Forked before the sampler's threads exist, and ready before the first promise.
-                self.watchdog = watchdog.start(self.journal.path, self.pulse)
-                self.sampler.start()
-                return self._execute()
+            # Forked before the sampler's threads exist, and ready before the first promise.
+            self.watchdog = watchdog.start(self.journal.path, self.pulse)
+            self.sampler.start()
+            return self._execute()
         except BaseException as error:
             self.journal.write("end", verdict="failed", reason=f"{type(error).__name__}: {error}")
             raise
@@ -211,7 +214,7 @@ class _Run:
         self.pulse.set_deadline(0)
         self._phase("revert")
         began = now()
-        faults = set(self.plan.edits)  # they come first: what moves the watchdog home may take as long
+        faults = self.timeline.edits  # they come first: what moves the watchdog home may take as long
         numbers = [number for edit, number in self.applied.items() if edit in faults]
         restore.undo(self.journal, self.pulse.beat, only=numbers)
         for pause in (0.0, 0.1, 0.5, 2.0):
@@ -264,8 +267,11 @@ class _Run:
         if not self.live:
             return
         self.timeline.check_targets()
-        for edit in self.applied:
+        for edit in [*self.applied]:
             if (why := edit.lost()) and not self._over():
+                self.timeline.check_targets()  # that may be why
+                if edit not in self.applied:
+                    continue
                 raise Ended("aborted", f"{edit.describe()}: {why}")
 
     def _renew(self) -> None:

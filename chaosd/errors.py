@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -61,3 +62,26 @@ class NotRestoredError(ChaosdError):
     """Something of an earlier run could not be put back, and comes first."""
 
     exit = Exit.NOT_RESTORED
+
+
+class EndedEarlyError(ChaosdError):
+    """The faults were over before the block of a program that was to run under them; host restored."""
+
+    exit = Exit.ABORTED
+
+
+_KINDS = (ChaosdError, UnsupportedError, TargetLostError, ForeignStateError, BusyError, NotRestoredError)
+
+
+def to_data(error: ChaosdError) -> dict[str, Any]:
+    """An error for another process."""
+    kind = next(kind.__name__ for kind in reversed(_KINDS) if isinstance(error, kind))
+    return {"kind": kind, "message": error.message, "hint": error.hint, "exit": int(error.exit)}
+
+
+def of_data(data: dict[str, Any]) -> ChaosdError:
+    """The error that another process has told."""
+    kind = next(kind for kind in _KINDS if kind.__name__ == data["kind"])
+    error = kind(data["message"], hint=data["hint"])
+    error.exit = Exit(data["exit"])
+    return error

@@ -8,10 +8,11 @@ from itertools import combinations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from chaosd.checks.base import Check
 from chaosd.checks.ready import demand
-from chaosd.errors import ChaosdError
+from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Evidence
@@ -23,32 +24,33 @@ from chaosd.targets.model import Target
 from chaosd.targets.network import namespace
 from chaosd.targets.processes import one_look
 from chaosd.targets.protect import operator_addresses, protect, radius
-from chaosd.targets.resolve import resolve
+from chaosd.targets.resolve import resolve_all
 
 _RADII: tuple[Radius, ...] = ("single-request", "single-service", "service-cluster", "entire-system")
+_MOST = 64  # what the number of a fault is kept below, in names and maps: see Planning
 
 
 class PlannedFault(msgspec.Struct, frozen=True):
     """One fault on one target: by which mechanism, through which edits, to what effect, and when.
 
-    ``start`` and ``end`` are seconds since the first fault of the run may begin.
+    ``at`` is what it was planned with. ``start`` and ``end`` are seconds since the first fault of the
+    run may begin.
     """
 
     fault: Fault
     target: Target
-    mechanism: str
+    at: Planning
     edits: tuple[Edit, ...]
     effect: tuple[str, ...]
     start: float
     end: float
     shape: Shape
-    seed: int
 
     def level(self, at: float) -> float | None:
         """How strong it is to be at a moment, 0 to 1; None before its start and after its end."""
         if not self.start <= at < self.end:
             return None
-        return self.shape.strength(at - self.start, self.end - self.start, self.seed)
+        return self.shape.strength(at - self.start, self.end - self.start, self.at.seed)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -103,53 +105,86 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
     with one_look(), netlink.kept_open():
         operator = operator_addresses()
+        aimed = [(step, target) for step in scenario.faults for target in _targets(step, scenario)]
+        if len(aimed) > _MOST:
+            said = f"this plan has {len(aimed)} faults, counted for each target"
+            raise ChaosdError(f"{said}; {_MOST} are possible", hint="choose fewer targets")
         planned = [
-            _planned(step, scenario, Planning(run, index, seed + index, "", 0.0, operator))
-            for index, step in enumerate(scenario.faults)
+            _planned(step, target, scenario, Planning(run, index, seed + index, "", 0.0, operator))
+            for index, (step, target) in enumerate(aimed)
         ]
         return _made(scenario, run, seed, planned, confirmed=confirmed)
 
 
+def anew(planned: PlannedFault, target: Target, scenario: Scenario) -> PlannedFault:
+    """The same fault on what its target has become; reads, never writes.
+
+    Raises:
+        ChaosdError: it is protected now, reaches farther than declared, or cannot take the fault.
+    """
+    protect(target)
+    found = replace(planned, target=target, edits=tuple(planned.fault.plan(target, planned.at)))
+    _check_reach(_radius(found), scenario)
+    return found
+
+
 def _made(scenario: Scenario, run: str, seed: int, planned: list[PlannedFault], *, confirmed: bool) -> Plan:
-    widest = max((_radius(p) for p in planned), key=_RADII.index)
+    several = len(planned) > len(scenario.faults)  # a word that stands for more than one
+    reached: list[Radius] = ["service-cluster"] if several else []
+    widest = max((*reached, *map(_radius, planned)), key=_RADII.index)
     places = _places(scenario, planned[0].target)
     plan = Plan(run, seed, scenario, tuple(planned), widest, places)
+    _check_canary(plan)
     _check_slots(plan)
     _check_radius(plan, confirmed=confirmed)
     return plan
 
 
-def _planned(step: Step, scenario: Scenario, at: Planning) -> PlannedFault:
-    target = _target(step, scenario)
+def _planned(step: Step, target: Target, scenario: Scenario, at: Planning) -> PlannedFault:
     start, end = float(step.start), float(step.start + step.lasts if step.lasts else scenario.duration)
     fault, shape = step.fault, step.shape or step.fault.shape or Constant()
-    at = msgspec.structs.replace(at, mechanism=fault.choose().name, duration=end - start)
-    edits = tuple(fault.plan(target, at))
+    at = replace(at, mechanism=fault.choose().name, duration=end - start)
+    try:
+        edits = tuple(fault.plan(target, at))
+    except PermissionError as error:
+        said = f"{fault.name} on {target.spec} is closed to us: {error.strerror}"
+        raise UnsupportedError(
+            said, hint="in a container: see docs/containers.md for its capabilities"
+        ) from None
     effect = tuple(fault.effect(target, at))
-    planned = PlannedFault(fault, target, at.mechanism, edits, effect, start, end, shape, at.seed)
+    planned = PlannedFault(fault, target, at, edits, effect, start, end, shape)
     _check_course(planned, scenario)
     return planned
 
 
 def _check_course(planned: PlannedFault, scenario: Scenario) -> None:
-    name, controls = planned.fault.name, {edit.control for edit in planned.edits}
+    name, by, controls = planned.fault.name, planned.at.mechanism, {edit.control for edit in planned.edits}
     if planned.fault.irreversible and not isinstance(planned.shape, Constant):
         raise ChaosdError(f"{name} cannot be undone, so it cannot come and go", hint="leave its shape out")
     if planned.shape.gradual and "dial" not in controls:
-        said = f"{name} by {planned.mechanism} is there or not, never half"
+        said = f"{name} by {by} is there or not, never half"
         raise ChaosdError(f"{said}: it cannot take the shape {planned.shape.name}", hint="pulse or random")
-    if scenario.canary and not any(edit.thins for edit in planned.edits):
-        said = f"{name} by {planned.mechanism} cannot be kept to a share of what it meets"
-        raise ChaosdError(f"{said}, so there is no canary run of it", hint="leave canary out")
+    if scenario.canary and scenario.canary.of == "targets":
+        if planned.fault.irreversible:
+            raise ChaosdError(
+                f"{name} cannot be undone, so a canary run could not shrink", hint="leave it out"
+            )
+    elif scenario.canary and not any(edit.thins for edit in planned.edits):
+        said = f"{name} by {by} cannot be kept to a share of what it meets"
+        raise ChaosdError(f"{said}, so there is no canary run of it", hint="several targets, and of: targets")
+    if scenario.on_restart == "follow" and getattr(planned.fault, "budget", 0) > 0:
+        said = f"{name} has a budget, which is not kept beyond a restart of {planned.target.spec}"
+        raise ChaosdError(said, hint="leave out budget, or on_restart: follow")
 
 
-def _target(step: Step, scenario: Scenario) -> Target:
+def _targets(step: Step, scenario: Scenario) -> list[Target]:
     word = step.target or scenario.target
     if not word:
         raise ChaosdError(f"{step.fault.name} has no target", hint="give --target, such as --target pid:1234")
-    target = resolve(word)
-    protect(target)
-    return target
+    found = resolve_all(word)
+    for target in found:
+        protect(target)
+    return found
 
 
 def _places(scenario: Scenario, target: Target) -> dict[str, NetnsRef]:
@@ -170,6 +205,12 @@ def _radius(planned: PlannedFault) -> Radius:
     return radius(planned.target)
 
 
+def _check_canary(plan: Plan) -> None:
+    canary, specs = plan.scenario.canary, {planned.target.spec for planned in plan.faults}
+    if canary and canary.of == "targets" and len(specs) == 1:
+        raise ChaosdError(f"{specs.pop()} is one target, of which there are no shares", hint="name several")
+
+
 def _check_slots(plan: Plan) -> None:
     for one, other in combinations(plan.faults, 2):
         if one.end <= other.start or other.end <= one.start:
@@ -184,15 +225,19 @@ def _check_slots(plan: Plan) -> None:
 
 
 def _check_radius(plan: Plan, *, confirmed: bool) -> None:
-    declared = plan.scenario.blast_radius
-    if _RADII.index(plan.radius) > _RADII.index(declared):
-        raise ChaosdError(
-            f"the plan reaches {plan.radius}, but the scenario declares blast_radius: {declared}",
-            hint="choose a narrower target, or declare the wider radius",
-        )
+    _check_reach(plan.radius, plan.scenario)
     if plan.radius == "entire-system" and not confirmed:
         raise ChaosdError(
             "this plan reaches the entire system", hint="say --yes-entire-system if you mean it"
+        )
+
+
+def _check_reach(reached: Radius, scenario: Scenario) -> None:
+    declared = scenario.blast_radius
+    if _RADII.index(reached) > _RADII.index(declared):
+        raise ChaosdError(
+            f"the plan reaches {reached}, but the scenario declares blast_radius: {declared}",
+            hint="choose a narrower target, or declare the wider radius",
         )
 
 
@@ -208,12 +253,14 @@ def describe(plan: Plan) -> dict[str, Any]:
         "recover_within": float(plan.scenario.recover_within),
         "duration": float(plan.scenario.duration),
         "radius": plan.radius,
+        "on_restart": plan.scenario.on_restart,
         "faults": [
             {
                 "fault": p.fault.name,
                 "fields": _fields(p.fault),
                 "target": p.target.spec,
-                "mechanism": p.mechanism,
+                "word": p.target.word,
+                "mechanism": p.at.mechanism,
                 "irreversible": p.fault.irreversible,
                 "edits": [edit.describe() for edit in p.edits],
                 "effect": list(p.effect),

@@ -77,14 +77,16 @@ def differences(journal: Journal) -> tuple[int, list[str]]:
         How many readings were compared, and the names of those that differ, appeared or vanished.
     """
     records = journal.records()
-    before: State = next((record["state"] for record in records if record["type"] == "before"), {})
+    before: State = {}  # of a target that was started again, as it was then
+    for record in records:
+        before |= record["state"] if record["type"] == "before" else {}
     promised = []
     for record in records:
         if record["type"] == "intend":
             with suppress(msgspec.ValidationError):  # written by another version; undo has said so
                 promised.append(from_data(record["edit"]))
     compared, differs = 0, []
-    for scope, now in surroundings(promised).items():
+    for scope, now in surroundings(reversed(promised)).items():
         then = before.get(scope, {})
         names = now.keys() | then.keys() if now else set()  # nothing to compare with where all is gone
         compared += len(names)

@@ -22,6 +22,8 @@ LONGEST = Duration(30 * 60)
 """No experiment runs longer than this."""
 
 Radius = Literal["single-request", "single-service", "service-cluster", "entire-system"]
+OnRestart = Literal["end", "follow"]
+"""What becomes of a run whose target ends: it ends as well, or waits for it and goes on."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     blast_radius: Radius = "single-service"
     parameters: dict[str, Any] = {}
     target: str = ""
+    on_restart: OnRestart = "end"
     steady_state: dict[str, checks.Check] = {}
     observe: dict[str, checks.Check] = {}
     abort_when: tuple[Threshold, ...] = ()
@@ -64,6 +67,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     blast_radius: Radius = "single-service"
     parameters: dict[str, Any] = {}
     target: str = ""
+    on_restart: OnRestart = "end"
     steady_state: list[Any] = []
     observe: list[Any] = []
     abort_when: list[str] = []
@@ -79,7 +83,7 @@ def parse(text: str, name: str, overrides: Mapping[str, Any]) -> Scenario:
     Args:
         text: the YAML document.
         name: what to call it in messages, such as its file name.
-        overrides: values for its parameters, and for ``target``, ``duration`` and ``seed``.
+        overrides: values for its parameters, and for ``target``, ``on_restart``, ``duration`` and ``seed``.
 
     Raises:
         ChaosdError: everything that is wrong, one line each, with file and line.
@@ -108,7 +112,7 @@ def _apply(
     if not isinstance(parameters, dict):
         problems.add(("parameters",), "must be a mapping of names to values")
         parameters = {}
-    own = {"target", "duration", "seed"}
+    own = {"target", "on_restart", "duration", "seed"}
     for key in overrides.keys() - parameters.keys() - own:
         problems.add((), f"there is no parameter {key!r}", document.near(key, [*parameters, *own]))
     data = data | {key: overrides[key] for key in own & overrides.keys() - parameters.keys()}
@@ -156,7 +160,7 @@ def _canary(item: Any, declared: dict[str, checks.Check], problems: Problems) ->
     if list(shares) != sorted(set(shares)) or not shares[0]:
         problems.add(("canary", "steps"), "must grow from over 0%", "such as [1%, 10%, 100%]")
     shrink = _thresholds(fields.shrink_when, ("canary", "shrink_when"), declared, problems)
-    return Canary(steps=shares, every=fields.every, shrink_when=tuple(shrink))
+    return Canary(steps=shares, of=fields.of, every=fields.every, shrink_when=tuple(shrink))
 
 
 def _aborting(

@@ -1,6 +1,12 @@
-"""Deals the host tests out to several runs, such as emulated kernels that are too slow for all of them.
+"""Several tests at a time, and tests dealt out to several runs.
 
-``CHAOSD_HAND=1/3`` runs the second of three hands: every third test, so that neighbors in one file,
+Host tests wait most of the time, so that several of them run side by side. A crash test, and one that is
+marked ``alone`` because it measures what others would spoil, has the host for itself: it waits for those
+under way, and the next ones wait for it.
+
+The host tests are dealt out to emulated kernels, which are too slow for all of them:
+
+``CHAOSD_HAND=1/5`` runs the second of five hands: every fifth test, so that neighbors in one file,
 which try the same thing in other ways, go to different hands. ``test_kernel.py``, the tests that want
 bcc, which one kernel alone has, and the crash tests are in every hand; the latter have shares of
 their own (tests/crash/test_crash.py).
@@ -9,14 +15,24 @@ their own (tests/crash/test_crash.py).
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+_HERE = Path(__file__).parent
 _HOST = (Path("/run/chaosd"), Path("/var/lib/chaosd"))
 _IN_EVERY_HAND = ("test_kernel", "test_crash", "test_crash_exec", "test_crash_probe", "test_probe_custom")
+
+
+def pytest_configure() -> None:
+    # A shell has its background jobs ignore it, and what they start does, too; tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
@@ -30,6 +46,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     others |= {item for item in items if item.path.stem in left_out or item.originalname in left_out}
     config.hook.pytest_deselected(items=list(others))
     items[:] = [item for item in items if item not in others]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of what counts a test's time
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if item.path.is_relative_to(_HERE / "unit"):
+        return (yield)
+    crash = item.path.is_relative_to(_HERE / "crash")
+    with _turn(alone=crash or item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@contextmanager
+def _turn(*, alone: bool) -> Iterator[None]:
+    """Be the only test, or one of several; who wants to be alone keeps those out who come later."""
+    folder = Path(tempfile.gettempdir())
+    with open(folder / "chaosd-test-door", "ab") as door, open(folder / "chaosd-test-host", "ab") as host:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(host, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(host, fcntl.LOCK_UN)  # which a child that lives on may have open
 
 
 def _files() -> set[str]:

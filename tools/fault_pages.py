@@ -52,6 +52,8 @@ EXAMPLES = {
     "disk.fill": "path=/var/lib percent=95%",
     "disk.latency": "path=/var/lib/app delay=20ms",
     "disk.throttle": "path=/var/lib/app write=1MB/s write_iops=50",
+    "container.kill": "signal=SIGTERM",
+    "container.restart": "grace=5s",
     "network.corrupt": "percent=5%",
     "network.delay": "delay=100ms jitter=20ms ports=[5432]",
     "network.duplicate": "percent=5%",
@@ -77,6 +79,7 @@ MECHANISMS = {
     "cgroup": "an eBPF program on the target's cgroup v2",
     "cgroup-v1": "control files of cgroup v1",
     "cgroup-v2": "control files of cgroup v2; of a systemd unit through systemd",
+    "engine": "Docker or Podman is asked to",
     "freezer": "the cgroup's freezer",
     "signal": "a signal by pidfd, which no other process can get by mistake",
 }
@@ -283,7 +286,8 @@ def _command(kind: type[Fault], shown: str) -> str:
     fault = f"{kind.name} {shown}".strip()
     if all(mechanism.launched for mechanism in kind.mechanisms):
         return f'exec --fault "{fault}" -- ./server --port 8000'
-    return f"inject {fault} --target {'unit' if kind.irreversible else 'container'}:api --duration 30s"
+    of = "unit" if kind.irreversible and not kind.name.startswith("container.") else "container"
+    return f"inject {fault} --target {of}:api --duration 30s"
 
 
 def example(kind: type[Fault]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, ClassVar
 
@@ -16,7 +16,7 @@ from chaosd.checks.figures import BYTES, NUMBER, Condition, Figure
 from chaosd.errors import ChaosdError
 from chaosd.kernel.process import ProcessRef, stat_fields
 from chaosd.targets.model import Target
-from chaosd.targets.resolve import resolve
+from chaosd.targets.resolve import resolve, resolve_all
 
 _KINDS = ("pid", "comm", "unit", "cgroup", "container")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -60,10 +60,10 @@ class Process(Check, frozen=True, kw_only=True, dict=True):
     def measure(self) -> Reading:
         """Look once."""
         try:
-            target = self._look()
+            processes = self._look()
         except ChaosdError as error:
             raise Failed(error.message) from None
-        figures = self._usage.of(target.processes)
+        figures = self._usage.of(processes)
         if not figures["processes"]:
             raise Failed(f"{self.of} has no processes", figures=figures)
         for condition in self.expect:
@@ -71,10 +71,10 @@ class Process(Check, frozen=True, kw_only=True, dict=True):
                 raise Failed(wrong, figures=figures)
         return Reading(f"{figures['processes']:g} running", figures)
 
-    def _look(self) -> Target:
+    def _look(self) -> list[ProcessRef]:
         if self._first is not None:
             self._first.check_alive()
-        return resolve(self.of)
+        return [process for target in resolve_all(self.of) for process in target.processes]
 
     @cached_property
     def _first(self) -> Target | None:
@@ -96,7 +96,7 @@ class _Usage:
         self._at = now()
         self._spent: dict[ProcessRef, float] = {}
 
-    def of(self, processes: tuple[ProcessRef, ...]) -> dict[str, float]:
+    def of(self, processes: Sequence[ProcessRef]) -> dict[str, float]:
         """The figures of some processes; those that end meanwhile are left out."""
         fields = {ref: found for ref in processes if (found := _fields(ref))}
         spent = {ref: (int(found[11]) + int(found[12])) / _TICKS for ref, found in fields.items()}

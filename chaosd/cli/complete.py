@@ -62,12 +62,32 @@ def field(ctx: click.Context, param: click.Parameter, word: str) -> list[Complet
 
 def target(ctx: click.Context, param: click.Parameter, word: str) -> list[CompletionItem]:
     """The kinds of target, and where it is cheap the targets themselves."""
-    kind, colon, _ = word.partition(":")
+    kind, colon, rest = word.partition(":")
     if not colon:
         kinds = ("pid:", "comm:", "cgroup:", "unit:", "container:", "dev:", "netns:", "host")
         return [CompletionItem(k) for k in kinds if k.startswith(word)]
+    if kind == "container":
+        return [CompletionItem(f"container:{name}") for name in _containers(rest)]
     places = {"dev": "/sys/class/net", "netns": "/run/netns"}
     names = os.listdir(places[kind]) if kind in places and os.path.isdir(places[kind]) else []
     if kind == "pid":
         names = [name for name in os.listdir("/proc") if name.isdigit()]
     return [CompletionItem(f"{kind}:{name}") for name in names if f"{kind}:{name}".startswith(word)]
+
+
+def _containers(word: str) -> list[str]:
+    """Names of those that run, or what they can be chosen by."""
+    from chaosd.errors import ChaosdError
+    from chaosd.targets.docker import listed
+    from chaosd.targets.selector import EXAMPLES
+
+    kind, equals, _ = word.partition("=")
+    try:
+        found = [each for each in listed() if each.up]
+    except ChaosdError:
+        found = []
+    if equals:
+        names = {f"{kind}={value}" for each in found for value in each.values(kind)}
+    else:
+        names = {*(each.name for each in found), *(f"{kind}=" for kind in EXAMPLES)}
+    return sorted(name for name in names if name.startswith(word))

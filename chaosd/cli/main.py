@@ -22,6 +22,7 @@ _COMMANDS = {
     "stop": ("chaosd.cli.host", "End a live run; it puts everything back."),
     "revert": ("chaosd.cli.host", "Put back what runs that died left behind."),
     "daemon": ("chaosd.cli.daemon", "Serve the API, for systemd to start."),
+    "dashboard": ("chaosd.cli.dashboard", "Show the daemon's dashboard in a browser."),
     "report": ("chaosd.cli.report", "Tell what a run did, as HTML, JSON, JUnit or Markdown, or compare two."),
     "history": ("chaosd.cli.report", "List the runs of this host."),
     "doctor": ("chaosd.cli.doctor", "Show what this host can do, and what is left over on it."),

@@ -161,6 +161,8 @@ def _evidence(entries: list[dict[str, Any]]) -> Table:
 
 
 def _struck(view: View) -> None:
+    for line in words.followed(view.followed):
+        _say(line)
     if view.evidence:
         _console.print(_evidence(view.evidence))
     for line in _by_process(view.evidence):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -90,7 +89,9 @@ def run(
 
         return load(scenario, settings | own)
 
-    order = _named(scenario) | {"set": settings, **own, "yes_entire_system": yes_entire_system}
+    from chaosd import client
+
+    order = client.named(scenario) | {"set": settings, **own, "yes_entire_system": yes_entire_system}
     if dry_run:
         _show_plan(load, order, as_json)
         return
@@ -130,14 +131,10 @@ def inject(
 
         return single(fault, fields, target, duration, seed)
 
-    # as ``single`` has it
-    text = {
-        "name": fault,
-        "faults": [{fault: fields}],
-        "blast_radius": "entire-system" if target == "host" else "service-cluster",
-        **_given(target=target, duration=duration, seed=seed),
-    }
-    order = {"text": json.dumps(text, default=str), "yes_entire_system": yes_entire_system}
+    from chaosd import client
+
+    text = client.single(fault, fields, target, **_given(duration=duration, seed=seed))
+    order = {"text": text, "yes_entire_system": yes_entire_system}
     if dry_run:
         _show_plan(load, order, as_json)
         return
@@ -166,21 +163,13 @@ def plan(
 
         return load(scenario, settings | own)
 
-    _show_plan(load, _named(scenario) | {"set": settings, **own}, as_json)
+    from chaosd import client
+
+    _show_plan(load, client.named(scenario) | {"set": settings, **own}, as_json)
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _named(scenario: str) -> dict[str, str]:
-    """The scenario as the daemon is told of it: a name of its library, or a text."""
-    from chaosd.cli import through
-
-    if not through.is_file(scenario):
-        return {"scenario": scenario}
-
-    return {"text": through.text(scenario)}
 
 
 def _show_plan(load: Callable[[], Scenario], order: dict[str, Any], as_json: bool) -> None:

@@ -16,32 +16,6 @@ if TYPE_CHECKING:
     from chaosd.journal import Record
 
 
-def is_file(word: str) -> bool:
-    """Whether a word for a scenario is a file; what is a name as well means the library's."""
-    if "/" in word or word.endswith((".yaml", ".yml")):
-        return True
-    if not os.path.isfile(word):
-        return False
-    from chaosd.scenario import library
-
-    return word not in library()
-
-
-def text(path: str) -> str:
-    """The scenario in a file.
-
-    Raises:
-        ChaosdError: it cannot be read.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise ChaosdError(f"no such file: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChaosdError(f"{path}: cannot be read: {error}") from None
-
-
 def begin(order: dict[str, Any], load: Callable[[], object]) -> str | None:
     """Have the daemon start a run.
 

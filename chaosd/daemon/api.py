@@ -10,10 +10,24 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 # these fill ENDPOINTS
-from chaosd.daemon import api_about, api_library, api_metrics, api_past, api_runs, api_series  # noqa: F401
+from chaosd.daemon import (  # noqa: F401
+    api_about,
+    api_library,
+    api_metrics,
+    api_past,
+    api_runs,
+    api_series,
+    api_web,
+)
 from chaosd.daemon.endpoint import ENDPOINTS, Daemon, Endpoint, Problem, reply
 from chaosd.errors import Exit
 
+_SAFE = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
 _ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -40,6 +54,7 @@ def _of_path(found: list[Endpoint]) -> Any:
             said.headers["allow"] = ", ".join(known)
             return said
         answered = await endpoint(request)
+        answered.headers.update(_SAFE)
         if request.method == "HEAD" and isinstance(answered, StreamingResponse):
             return Response(media_type=answered.media_type)  # what goes on would do so unheard
         return answered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated, Any
 
 import msgspec
@@ -9,11 +10,21 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from chaosd import __version__
+from chaosd.daemon.access import Role, role_of
 from chaosd.daemon.endpoint import FRAMES, LINES, Call, endpoint
 from chaosd.daemon.orders import Nothing, Order, Revert, Which
+from chaosd.daemon.refusals import DeniedError
+from chaosd.daemon.runs import Run
 from chaosd.errors import NotRestoredError
 from chaosd.report.brief import summary
 from chaosd.report.fold import View
+
+
+class You(msgspec.Struct, frozen=True):
+    """Who asks, and what they may: ``act`` includes ``read``."""
+
+    name: str
+    may: Role
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -24,6 +35,8 @@ class Status(msgspec.Struct, frozen=True):
     """
 
     version: str
+    host: str
+    you: You
     live: list[dict[str, Any]]
     schedules: list[dict[str, Any]]
     monkey: dict[str, Any] | None
@@ -66,7 +79,9 @@ async def status(call: Call) -> Status:
     strangers = [each for each in await daemon.runs.ask("stand") if each["run"] not in known]
     monkey = daemon.monkey.row() if daemon.monkey else None
     rows = daemon.calendar.rows()
-    return Status(__version__, [*known.values(), *strangers], rows, monkey, daemon.calendar.problems)
+    you = You(call.peer.name if call.peer else "who has a certificate", role_of(call.peer, daemon.config))
+    live = [*known.values(), *strangers]
+    return Status(__version__, socket.gethostname(), you, live, rows, monkey, daemon.calendar.problems)
 
 
 @endpoint("POST", "/v1/plans", dict[str, Any], body=Order)
@@ -78,9 +93,20 @@ async def make_plan(call: Call) -> Any:
 @endpoint("POST", "/v1/runs", Started, body=Order)
 async def start(call: Call) -> Started:
     """Start a run; answers once its journal is begun."""
+    return Started((await _begin(call)).view.run)
+
+
+@endpoint("POST", "/v1/runs/attended", (LINES, FRAMES), body=Order)
+async def attend(call: Call) -> Response:
+    """Start a run and tell its records as they come; it is ended when the client goes away."""
+    return call.stream((await _begin(call)).attended())
+
+
+async def _begin(call: Call) -> Run:
     order = call.body.prepared() | {"allow": call.daemon.config.allow}
-    _, header = await call.daemon.runs.start("run", call.body.scenario or "a scenario", **order)
-    return Started(header["run"])
+    child, _ = await call.daemon.runs.start("run", call.body.scenario or "a scenario", **order)
+    assert child.run is not None  # it has told its header
+    return child.run
 
 
 @endpoint("GET", "/v1/runs/{run}", View)
@@ -101,6 +127,17 @@ async def events(call: Call) -> Response:
     return call.stream(run.follow() if call.query.follow else run.so_far())
 
 
+@endpoint("POST", "/v1/runs/{run}/lift", Started, body=Nothing)
+async def lift(call: Call) -> Started:
+    """Lift the faults of a run as if their time were over; answers at once, and it goes on to its verdict."""
+    name = call.path["run"]
+    run = call.daemon.runs.live.get(name)
+    if run is None or run.child.deed != "run":
+        raise DeniedError(404, f"no live run {name!r} was started by itself here", f"/v1/runs/{name}/stop")
+    run.child.lift()
+    return Started(name)
+
+
 @endpoint("POST", "/v1/runs/{run}/stop", Ended, body=Nothing)
 async def stop_one(call: Call) -> Ended:
     """End a run, whoever started it; answers when everything is put back."""
@@ -109,15 +146,18 @@ async def stop_one(call: Call) -> Ended:
 
 @endpoint("POST", "/v1/stop", Ended, body=Which)
 async def stop(call: Call) -> Ended:
-    """End the live run, one of several, or all; answers when everything is put back."""
+    """End the live run, one of several, or all, suites as well; answers when everything is put back."""
     return await _stop(call, call.body.run, everything=call.body.all)
 
 
 async def _stop(call: Call, name: str | None, *, everything: bool = False) -> Ended:
     runs = call.daemon.runs
     if name is None or name not in runs.live:
+        ours = await runs.stop_all() if everything else []
         told = await runs.ask("stop", run=name, all=everything)
-        return Ended(told["runs"], told["stuck"])
+        stuck = [view.run for view in ours if view.verdict == "not-restored"]
+        ended = [view.run for view in ours if view.run not in stuck]
+        return Ended([*ended, *told["runs"]], [*stuck, *told["stuck"]])
     run = runs.live[name]
     run.child.stop()
     await run.until_end()

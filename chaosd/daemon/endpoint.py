@@ -6,12 +6,13 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from chaosd.daemon.access import Role, peer_of, role_of
+from chaosd.daemon.access import Peer, Role, peer_of, role_of
 from chaosd.daemon.calendar import Calendar
 from chaosd.daemon.config import Config
 from chaosd.daemon.meter import Meter
@@ -65,6 +66,7 @@ class Call:
     query: Any
     body: Any
     accepts: str
+    peer: Peer | None
 
     def stream(self, records: AsyncIterator[Record]) -> Response:
         """An answer that goes on, one JSON document a line, or as server-sent events if those are wanted."""
@@ -102,11 +104,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Answer a request: check who asks, read what was sent, and turn what is raised into a status."""
         try:
             daemon = request.app.state.daemon
-            _permit(request, self.may, daemon.config)
+            peer = _permit(request, self.may, daemon.config)
             query, body = self._query(request), await self._body(request)
             _check_path(request.path_params)
             accepts = request.headers.get("accept", "")
-            answer = await self.handler(Call(daemon, request.path_params, query, body, accepts))
+            answer = await self.handler(Call(daemon, request.path_params, query, body, accepts, peer))
         except ChaosdError as error:
             return reply(Problem(error.message, error.hint, int(error.exit)), status_of(error))
         return answer if isinstance(answer, Response) else reply(answer)
@@ -158,11 +160,16 @@ def endpoint(
     return made
 
 
-def _permit(request: Request, wanted: Role, config: Config) -> None:
+def _permit(request: Request, wanted: Role, config: Config) -> Peer | None:
+    origin = request.headers.get("origin")
+    if request.method == "POST" and origin and urlsplit(origin).netloc != request.headers.get("host"):
+        # a browser with a certificate shows it whoever's page has it ask
+        raise DeniedError(403, f"a page of {origin} may not act here", "use the dashboard's own page")
     peer = peer_of(request.scope)
     if _RANK[role_of(peer, config)] < _RANK[wanted]:
         who = peer.name if peer else "this client"
         raise DeniedError(403, f"{who} may not {wanted}", f"root and members of the group {config.group} may")
+    return peer
 
 
 def _check_path(values: dict[str, str]) -> None:

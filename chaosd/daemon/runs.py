@@ -16,7 +16,7 @@ import msgspec
 from chaosd import journal
 from chaosd.daemon.refusals import DeniedError, raise_any
 from chaosd.daemon.tape import Record, Tape
-from chaosd.daemon.zygote import Zygote
+from chaosd.daemon.zygote import OVER, Zygote
 from chaosd.errors import BusyError
 from chaosd.places import history_dir, run_dir
 from chaosd.report.fold import View
@@ -36,16 +36,24 @@ _LARGEST = 1 << 25
 class Child(Tape):
     """A child of the zygote, and what it tells besides the records of its runs; ``run`` is the newest."""
 
-    def __init__(self, pidfd: int) -> None:
+    def __init__(self, deed: str, pidfd: int) -> None:
         super().__init__()
+        self.deed = deed
         self._pidfd = pidfd
         self.run: Run | None = None
 
     def stop(self) -> None:
         """Ask it to end; a run puts everything back."""
+        self._send(signal.SIGTERM)
+
+    def lift(self) -> None:
+        """Have its run go on as if the time of its faults were over."""
+        self._send(OVER)
+
+    def _send(self, number: signal.Signals) -> None:
         if not self.ended:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def end(self) -> None:
         """It has died."""
@@ -65,6 +73,14 @@ class Run(Tape):
         """Append a record of its journal."""
         self.view.add(record)
         super().add(record)
+
+    async def attended(self) -> AsyncIterator[Record]:
+        """Every record until the end, which comes with that of the reader at the latest."""
+        try:
+            async for record in self.follow():
+                yield record
+        finally:
+            self.child.stop()
 
 
 class Runs:
@@ -156,13 +172,19 @@ class Runs:
         """Whether runs can be started."""
         return self._zygote.alive()
 
-    async def close(self) -> None:
-        """Have everything end and be put back, and wait until it is."""
-        children = [*self._at_work, *(run.child for run in self.live.values())]
+    async def stop_all(self) -> list[View]:
+        """Have everything end, suites as well, and be put back; the runs that were live, as they ended."""
+        runs = [*self.live.values()]
+        children = [*self._at_work, *(run.child for run in runs)]
         for child in children:
             child.stop()
         for child in children:
             await child.until_end()
+        return [run.view for run in runs]
+
+    async def close(self) -> None:
+        """The same, and tell nobody anything any more."""
+        await self.stop_all()
         self.feed.end()
 
     async def _begin(self, deed: str, called: str | None, order: Record) -> Child:
@@ -171,7 +193,7 @@ class Runs:
             pidfd, end = self._zygote.order(deed, patience, **order)
         except OSError as error:
             raise DeniedError(503, f"nothing can be started: {error}", "systemctl restart chaosd") from None
-        child = Child(pidfd)
+        child = Child(deed, pidfd)
         if called:
             self._at_work[child] = called
         task = asyncio.create_task(self._listen(child, end, public=called is not None))

@@ -30,6 +30,9 @@ Tell = Callable[[dict[str, Any]], None]
 Deed = Callable[[dict[str, Any], Tell], int]
 """What a child does: given the order and a way to tell records; returns its exit status."""
 
+OVER = signal.SIGUSR1
+"""Tells the child of a run that its faults have lasted long enough; others pass over it."""
+
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
@@ -145,6 +148,7 @@ def _do(story_fd: int, order_fd: int, deeds: Mapping[str, Deed], parent: int) ->
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.signal(OVER, signal.SIG_IGN)
         # what is called chaosd-... is not traced, and its children in trials are called as it is
         _call_myself(MARK, signal.SIGTERM, parent)
         os.setsid()

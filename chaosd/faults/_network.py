@@ -197,7 +197,7 @@ def clsacts(found: Iterable[Way]) -> Iterator[Edit]:
     """
     for interface in dict.fromkeys(way.interface for way in found):
         if not netlink.standing_hook(interface.ref):
-            yield Clsact(interface.ref)
+            yield Clsact(interface.ref, interface.queueless)
 
 
 def open_lo(netns: NetnsRef) -> Iterator[Edit]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 
 from chaosd.kernel.cgroup import hierarchies, parent_of
 from chaosd.kernel.cgroup_group import dissolve
 from chaosd.kernel.edit import MARK, Undo
 from chaosd.kernel.process import stopped_pids
+
+_NAME = re.compile(rf"{MARK}-([0-9a-f]{{6}}|probe)(-|\Z)")  # a run's, or a trial's; not the demo's, say
 
 
 def strays(live: Collection[str] = ()) -> list[str]:
@@ -27,7 +30,7 @@ def remove(path: str) -> Undo:
 
 
 def _is_ours(path: str) -> bool:
-    return os.path.basename(path).startswith(f"{MARK}-")
+    return bool(_NAME.match(os.path.basename(path)))
 
 
 def _is_live(path: str, live: Collection[str]) -> bool:

@@ -113,6 +113,7 @@ class Interface(msgspec.Struct, frozen=True):
     loopback: bool
     ethernet: bool  # its packets have Ethernet headers, those of lo included
     enslaved: bool  # to a bridge or bond, whose own interface sees the host's traffic
+    queueless: bool  # the length of its transmit queue is 0
 
 
 def interfaces(ref: NetnsRef) -> list[Interface]:
@@ -126,6 +127,7 @@ def interfaces(ref: NetnsRef) -> list[Interface]:
             loopback=link["ifi_type"] == _LOOPBACK,
             ethernet=link["ifi_type"] in (_ETHER, _LOOPBACK),
             enslaved=bool(link.get("IFLA_MASTER")),
+            queueless=link.get("IFLA_TXQLEN") == 0,
         )
         for link in found
         if not link.get("IFLA_IFNAME").startswith(MARK)
@@ -135,6 +137,11 @@ def interfaces(ref: NetnsRef) -> list[Interface]:
 def index_of(ip: Rtnl, name: str) -> int:
     """The index of an interface by name, 0 if there is none."""
     return int(next(iter(ip.link_lookup(ifname=name)), 0))
+
+
+def queue_length(ip: Rtnl, index: int) -> int:
+    """How many packets the transmit queue of an interface takes, by its index."""
+    return next((int(link.get("IFLA_TXQLEN") or 0) for link in ip.get_links(index)), 0)
 
 
 def kind_of(ip: Rtnl, name: str) -> str | None:

@@ -9,7 +9,7 @@ from chaosd.errors import ChaosdError, TargetLostError
 from chaosd.kernel.edit import Edit, Evidence, Undo
 from chaosd.kernel.process import ProcessRef, family, send, stopped
 
-_PATIENCE = 2.0
+_PATIENCE = 4.0  # under what a watchdog gives a silent engine
 
 
 class Pause(Edit, frozen=True, tag="process.pause"):

@@ -1,15 +1,17 @@
-"""Bringing a unit or container back after it was killed."""
+"""Bringing a unit or container back after it was killed, and having the engine restart a container."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import containers
-from chaosd.kernel.edit import Edit, Undo
+from chaosd.kernel.edit import Edit, Evidence, Undo
+from chaosd.kernel.process import ProcessRef
 from chaosd.kernel.systemd import systemctl
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _NOTICE = 0.5
 _promised: set[str] = set()
+_asked: dict[str, str] = {}  # what became of a restart: nothing yet, or why it failed
 
 
 def running(manager: str) -> bool:
@@ -107,3 +110,54 @@ def _goes_down(manager: str) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+class Again(Edit, frozen=True, tag="container.restart"):
+    """The engine stops a container, with ``grace`` seconds before it is killed, and starts it again.
+
+    ``leader`` is its first process, by whose end it is known that the engine does so. Whatever becomes
+    of the engine or of who asked it: that the container is up at the end is what ``Restart`` promises.
+    """
+
+    irreversible = True
+
+    manager: str
+    leader: ProcessRef
+    grace: float
+
+    @property
+    def slot(self) -> str:
+        """The life of this incarnation."""
+        return f"process:{self.leader.pid}.{self.leader.start_time}:life"
+
+    def describe(self) -> str:
+        """Which container."""
+        return f"have the engine restart {self.manager}, which has {self.grace:g} s to end"
+
+    def apply(self) -> None:
+        """Ask in a thread, for the engine answers when all is done."""
+        _asked[self.slot] = ""
+        Thread(target=self._ask, name="restart", daemon=True).start()
+
+    def _ask(self) -> None:
+        try:
+            with _container(self.manager.partition(":")[2]) as container:
+                container.restart(timeout=round(self.grace))
+        except ChaosdError as error:
+            _asked[self.slot] = str(error)
+
+    def revert(self) -> Undo:
+        """Nothing can."""
+        return Undo.NEVER
+
+    def present(self) -> bool:
+        """Whether it was asked for from here, or the first process has ended."""
+        return self.slot in _asked or not self.leader.alive()
+
+    def lost(self) -> str:
+        """The engine would not."""
+        return _asked.get(self.slot, "")
+
+    def evidence(self) -> Evidence:
+        """One when it was asked for from here and the first process has ended."""
+        return Evidence(1, int(self.slot in _asked and not self.leader.alive()), unit="containers")

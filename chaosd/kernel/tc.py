@@ -18,16 +18,20 @@ from chaosd.kernel.netns import DeviceRef, NetnsRef
 
 CLSACT_MEND = "needs CONFIG_NET_SCH_INGRESS (module sch_ingress)"
 FILTER_MEND = "needs CONFIG_NET_CLS_BPF and CONFIG_NET_ACT_MIRRED (modules cls_bpf, act_mirred)"
+_DEFAULT_QUEUE = 1000  # DEFAULT_TX_QUEUE_LEN, include/net/pkt_sched.h
 IFB_MEND = "needs CONFIG_IFB (module ifb; on Fedora and RHEL in kernel-modules-extra)"
 
 
 class Clsact(Edit, frozen=True, tag="tc.clsact"):
     """A clsact qdisc on a device that had none; it changes nothing by itself.
 
-    Several faults plan the very same edit, which is then done once.
+    Several faults plan the very same edit, which is then done once. On a device that was made
+    ``queueless``, as a container's is by Docker, the kernel puts a default for the length of 0 of its
+    transmit queue when a qdisc is added (qdisc_create(), net/sched/sch_api.c).
     """
 
     device: DeviceRef
+    queueless: bool = False
 
     @property
     def slot(self) -> str:
@@ -63,13 +67,19 @@ class Clsact(Edit, frozen=True, tag="tc.clsact"):
 
     def _remove(self, ip: Rtnl) -> Undo:
         if netlink.hook_qdisc(ip, self.device.ifindex) != "clsact":
-            return Undo.GONE
+            return self._shorten(ip, Undo.GONE)
         left = list(netlink.filters(ip, self.device.ifindex))
         if any(not found.ours for found in left):
             return Undo.FOREIGN
         if left:
             raise ChaosdError(f"clsact of {self.device.name} still holds filters of chaosd")
         ip.tc("del", "clsact", self.device.ifindex)
+        return self._shorten(ip, Undo.DONE)
+
+    def _shorten(self, ip: Rtnl, otherwise: Undo) -> Undo:
+        if not self.queueless or netlink.queue_length(ip, self.device.ifindex) != _DEFAULT_QUEUE:
+            return otherwise
+        ip.link("set", index=self.device.ifindex, txqlen=0)
         return Undo.DONE
 
     def present(self) -> bool:

@@ -10,16 +10,17 @@ import ctypes
 import os
 import select
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn, Protocol
 
 import msgspec
 
 from chaosd import engine
-from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError, UnsupportedError
+from chaosd.errors import ChaosdError, Exit, NotRestoredError, of_data, to_data
 from chaosd.interrupt import WANTED
 from chaosd.journal import Record, read
 from chaosd.orchestrate.waiting import Stop
@@ -31,9 +32,17 @@ from chaosd.verdict import VERDICTS
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PATIENCE = 1.0  # under what the watchdog gives a silent engine
-_ERRORS = {kind.exit: kind for kind in (ChaosdError, UnsupportedError, TargetLostError, NotRestoredError)}
 
 Show = Callable[[Record, View], None]
+
+
+class Asked(Protocol):
+    """Whether an end is asked for: ``number`` is the signal that says so, or 0; readable from then on."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+
+    def fileno(self) -> int: ...  # noqa: D102
 
 
 def status(view: View) -> Exit:
@@ -81,20 +90,32 @@ def _execute(scenario: Scenario, stop: Stop, note: Callable[[Record], None], *, 
     try:
         pid = os.fork()
         if pid == 0:
-            _child(scenario, writer, parent, confirmed)
+            obey(lambda: scenario, writer, parent, confirmed=confirmed)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(writer)
     child = os.pidfd_open(pid)
     try:
-        return _follow(reader, child, stop, note)
+        return follow(reader, child, stop, note)
     finally:
         os.waitpid(pid, 0)
         os.close(child)
         os.close(reader)
 
 
-def _follow(reader: int, child: int, stop: Stop, note: Callable[[Record], None]) -> Exit:
+def follow(reader: int, child: int, stop: Asked, note: Callable[[Record], None]) -> Exit:
+    """Note every record of a run that a child does, until it has ended and the host is put back.
+
+    Args:
+        reader: where ``obey`` writes to.
+        child: a pidfd of the child.
+        stop: ends the run in order.
+        note: is given the records.
+
+    Raises:
+        ChaosdError: it was refused before it began.
+        NotRestoredError: its engine was killed, and something of it is left.
+    """
     run, count, ended = "", 0, Exit.FAILED
     for record in _records(reader, child, stop):
         match record["type"]:
@@ -102,7 +123,7 @@ def _follow(reader: int, child: int, stop: Stop, note: Callable[[Record], None])
                 ended = Exit(record["exit"])
                 continue
             case "refused":
-                raise _ERRORS[Exit(record["exit"])](record["message"], hint=record["hint"])
+                raise of_data(record)
             case "run":
                 run = record["run"]
         note(record)
@@ -116,15 +137,18 @@ def _follow(reader: int, child: int, stop: Stop, note: Callable[[Record], None])
     return ended
 
 
-def _records(reader: int, child: int, stop: Stop) -> Iterator[Record]:
+def _records(reader: int, child: int, stop: Asked) -> Iterator[Record]:
     """What the child writes, until it dies; meanwhile it is told of a signal, once."""
-    rest = b""
-    watched: list[Any] = [reader, child, stop]
+    rest, asking = b"", stop.fileno()
+    watched = select.poll()  # select(2) knows no descriptor above 1023, which a program may well have
+    for fd in (reader, child, asking):
+        watched.register(fd, select.POLLIN)
     while True:
-        ready = select.select(watched, [], [])[0]
-        if stop in ready:
-            signal.pidfd_send_signal(child, stop.number)
-            watched.remove(stop)
+        ready = {fd for fd, _ in watched.poll()}
+        if asking in ready:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, stop.number)
+            watched.unregister(asking)
         *lines, rest = (rest + _drain(reader)).split(b"\n")
         for line in lines:
             with suppress(msgspec.DecodeError):  # torn, or empty
@@ -135,7 +159,7 @@ def _records(reader: int, child: int, stop: Stop) -> Iterator[Record]:
 
 def _drain(reader: int) -> bytes:
     parts = []
-    with suppress(BlockingIOError):
+    with suppress(BlockingIOError, ConnectionResetError):
         while part := os.read(reader, 1 << 16):
             parts.append(part)
     return b"".join(parts)
@@ -163,7 +187,19 @@ def _send(writer: int, record: Record, patience: float | None = None) -> None:
         rest = rest[os.write(writer, rest) :]
 
 
-def _child(scenario: Scenario, writer: int, parent: int, confirmed: bool) -> NoReturn:
+def obey(
+    make: Callable[[], Scenario], writer: int, parent: int, *, confirmed: bool, until: int | None = None
+) -> NoReturn:
+    """Be the process of a run, which ends in order when the thread that has started it dies.
+
+    Args:
+        make: gives the scenario, or raises what is wrong with it.
+        writer: where the records go, a line each; not blocking.
+        parent: the pid of the process that has started this one.
+        confirmed: the user has said yes to a radius of the entire system.
+        until: as ``engine.execute`` has it.
+    """
+
     def tell(record: Record) -> None:
         # an engine must not wait for who watches it; the journal tells the rest
         _send(writer, record, _PATIENCE)
@@ -171,17 +207,18 @@ def _child(scenario: Scenario, writer: int, parent: int, confirmed: bool) -> NoR
     try:
         # until the engine has handlers of its own, and after them, nothing is changed on this host
         for number in WANTED:
-            signal.signal(number, lambda *_: os._exit(Exit.INTERRUPTED))
+            signal.signal(number, lambda *_: sys.exit(Exit.INTERRUPTED))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, WANTED)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(Exit.INTERRUPTED)
-        status = engine.execute(scenario, tell, confirmed=confirmed)
+        status = engine.execute(make(), tell, confirmed=confirmed, until=until)
         os.write(writer, b"\n")  # what went before may be torn
         _send(writer, {"type": "returned", "exit": int(status)})
     except ChaosdError as error:
-        told = {"message": error.message, "hint": error.hint, "exit": int(error.exit)}
-        _send(writer, {"type": "refused", **told})
+        _send(writer, {"type": "refused", **to_data(error)})
+    except (SystemExit, BrokenPipeError):
+        pass  # by a signal; or who was to be told is dead
     except BaseException:  # noqa: BLE001 - a forked child must not return into its parent's code
         traceback.print_exc()
     finally:

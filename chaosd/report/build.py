@@ -52,6 +52,7 @@ def run(view: View) -> Run:
         thresholds=tuple(_lines(view)),
         expected=tuple(model.Expectation(**outcome) for outcome in view.expected),
         evidence=tuple(_evidence(entry) for entry in view.evidence),
+        followed=view.followed,
         single=tuple(_hit(hit, view) for hit in view.hits),
         edits=tuple(model.Edit(edit.says, edit.state, edit.open) for edit in view.edits.values()),
         phases=_phases(view),

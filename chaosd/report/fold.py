@@ -50,7 +50,8 @@ class View(msgspec.Struct):
     ``stats`` holds the checks' figures before, during and after the fault; ``checks`` the newest
     sample; ``evidence`` the kernel's counts, one entry for each fault that counts; ``hits`` the
     newest single events that were recorded; ``levels`` how strong each fault of the plan is, from 0
-    to 1; ``expected`` what became of each expectation. ``series`` has all samples, oldest first.
+    to 1; ``expected`` what became of each expectation; ``followed`` how often each fault on its target
+    was put on that target anew, since it had been started again. ``series`` has all samples, oldest first.
     """
 
     run: str = ""
@@ -70,6 +71,7 @@ class View(msgspec.Struct):
     stats: dict[str, dict[str, dict[str, Any]]] = {}
     edits: dict[int, EditState] = {}
     expected: list[dict[str, Any]] = []
+    followed: dict[str, int] = {}
     restored: dict[str, Any] = {}
     recovered_after: float | None = None
     verdict: str = ""
@@ -133,6 +135,10 @@ class View(msgspec.Struct):
 
     def _on_stats(self, record: Record) -> None:
         self.stats[record["when"]] = record["checks"]
+
+    def _on_followed(self, record: Record) -> None:
+        name = f"{record['fault']} on {record['target']}"
+        self.followed = self.followed | {name: self.followed.get(name, 0) + 1}
 
     def _on_expected(self, record: Record) -> None:
         self.expected = record["outcomes"]

@@ -92,6 +92,7 @@ def _environment() -> Environment:
         "mechanisms": lines.mechanisms,
         "worst_p95": lines.worst_p95,
         "measured": lines.measured,
+        "followed": words.followed,
         "plotted": _plotted,
         "shown_phases": _shown_phases,
     }

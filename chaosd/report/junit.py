@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from chaosd.report import lines
+from chaosd.report import lines, words
 from chaosd.report.model import Report, Run
 
 FAILURES = ("failed", "aborted", "target-lost", "inconclusive")
@@ -107,7 +107,8 @@ def _told(run: Run) -> list[str]:
     measured = [f"measured: {line}" for line in lines.measured(run)]
     hits = [f"hit: {e.fault} on {e.target}: {e.injected} of {e.matched} {e.unit}" for e in run.evidence]
     expected = [f"expected: {line}" for line in lines.expected(run)]
-    return [*effects, *measured, *expected, *hits, run.restoration.says, f"again: {run.command}"]
+    followed = words.followed(run.followed)
+    return [*effects, *measured, *expected, *hits, *followed, run.restoration.says, f"again: {run.command}"]
 
 
 def _set(element: ET.Element, **values: Any) -> None:

@@ -76,6 +76,7 @@ def _figures(run: Run) -> Iterator[str]:
     yield from (
         f"- {entry.fault} hit {entry.injected:,} of {entry.matched:,} {entry.unit}" for entry in run.evidence
     )
+    yield from (f"- {_plain(line)}" for line in words.followed(run.followed))
     yield f"- {_plain(run.restoration.says)}"
     yield f"- run {run.run}, again: {_code(run.command)}"
 

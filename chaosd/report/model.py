@@ -183,6 +183,9 @@ class Run(msgspec.Struct, frozen=True):
     thresholds: tuple[Line, ...]
     expected: tuple[Expectation, ...]
     evidence: tuple[Evidence, ...]
+    followed: Annotated[
+        dict[str, int], _said("how often the target of a fault was started again and followed")
+    ]
     single: Annotated[tuple[Hit, ...], _said("the newest single hits")]
     edits: tuple[Edit, ...]
     phases: tuple[Phase, ...]

@@ -24,12 +24,12 @@ def command(view: View) -> str:
 
 def _words(view: View) -> Iterator[str]:
     faults = view.plan.get("faults", ())
-    targets = list(dict.fromkeys(fault["target"] for fault in faults))
+    targets = list(dict.fromkeys(fault.get("word") or fault["target"] for fault in faults))
     if view.scenario.startswith("exec "):
         yield "exec"
         for fault in faults:
             yield f"--fault {shlex.quote(' '.join([fault['fault'], *_fields(fault)]))}"
-    elif len(faults) == 1 and find(view.scenario) is not None:
+    elif len(targets) == 1 and find(view.scenario) is not None:
         yield from ("inject", view.scenario, *map(shlex.quote, _fields(faults[0])))
         yield f"--target {shlex.quote(targets[0])}"
     else:
@@ -37,6 +37,8 @@ def _words(view: View) -> Iterator[str]:
         yield shlex.quote(view.scenario) if view.scenario in library() else "FILE"
         yield from (f"--target {shlex.quote(target)}" for target in targets if len(targets) == 1)
         parameters = view.plan.get("parameters", {})
+        if view.plan.get("on_restart") == "follow":
+            yield "--set on_restart=follow"
         yield from (f"--set {shlex.quote(f'{key}={_plain(value)}')}" for key, value in parameters.items())
     yield f"--duration {Duration(view.plan.get('duration', 0))}"
 

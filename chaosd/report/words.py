@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import floor
 
@@ -44,6 +45,13 @@ def count(value: float | None) -> str:
 def several(number: int, what: str) -> str:
     """A number of things, such as ``1 edit``."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def followed(counts: Mapping[str, int]) -> list[str]:
+    """How often targets were started again and followed, a line for each fault on one."""
+    return [
+        f"{name}: followed to where it was started again, {several(n, 'time')}" for name, n in counts.items()
+    ]
 
 
 def moment(unix: float) -> str:

@@ -1,4 +1,4 @@
-"""``container:NAME_OR_ID`` as a target, asked of Docker or of Podman's service of the same form."""
+"""``container:`` as a target, asked of Docker or of Podman's service of the same form."""
 
 from __future__ import annotations
 
@@ -6,29 +6,57 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from chaosd.errors import ChaosdError
 from chaosd.kernel import cgroup, containers
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.targets.build import gather, suggest
 from chaosd.targets.model import Life, Target
 from chaosd.targets.processes import Seen, snapshot
+from chaosd.targets.selector import Listed, choose
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")  # what the engines allow
 
 
-def resolve(word: str) -> Target:
-    """The target of ``container:WORD``: a name, an id, or the beginning of an id.
+def resolve(word: str) -> list[Target]:
+    """The targets of ``container:WORD``: a name, an id or its beginning; or ``KIND=VALUE``, see ``choose``.
 
-    It lives by its first process, whose pid is another after a restart. Nothing but this look-up
+    Each lives by its first process, whose pid is another after a restart. Nothing but this look-up
     asks the engine, so that an engine that is itself in trouble cannot hold up a revert.
 
     Raises:
-        ChaosdError: no such container, several, or it does not run.
+        ChaosdError: no such container, several of one name or id, or it does not run.
         UnsupportedError: no engine is here, or the docker package is not.
     """
+    kind, equals, value = word.partition("=")
+    if equals:
+        return _chosen(kind, value)
     if not _NAME.match(word):
         raise ChaosdError(f"{word!r} is not the name of a container", hint="such as container:api")
-    answer = _inspect(word)
+    return [_target(_inspect(word))]
+
+
+def listed() -> dict[Listed, str]:
+    """Every container, with the endpoint of its engine.
+
+    Raises:
+        ChaosdError: as for ``resolve``.
+    """
+    found: dict[Listed, str] = {}
+    for endpoint in containers.endpoints():
+        with containers.engine(endpoint) as client:
+            found |= {Listed.of(item): endpoint for item in client.api.containers(all=True)}
+    return found
+
+
+def _chosen(kind: str, value: str) -> list[Target]:
+    found = listed()
+    answers = [(each.name, _ask(found[each], each.id)) for each in choose(kind, value, found)]
+    return [replace(_target(answer), spec=f"container:{name}") for name, answer in answers if answer.found]
+
+
+def _target(answer: _Answer) -> Target:
     found = answer.found
     ident, pid, state = str(found["Id"]), int(found["State"]["Pid"]), str(found["State"]["Status"])
     name = str(found["Name"]).lstrip("/")
@@ -39,7 +67,7 @@ def resolve(word: str) -> Target:
     if not cgroups or pid not in table:
         raise ChaosdError(
             f"container {name} does not run on this host: pid {pid} here is not in its cgroup",
-            hint="run chaosd on the engine's host, and not in a container",
+            hint="run chaosd on the engine's host, or in a container that has its pid namespace",
         )
     return gather(_processes(pid, cgroups, table), table, Life.LEADER, cgroups, f"container:{ident}")
 

@@ -28,7 +28,8 @@ class Target(msgspec.Struct, frozen=True):
     """One resolved target.
 
     Args:
-        spec: the word the user wrote, such as ``container:api``.
+        spec: the word for it and nothing else, such as ``container:api``.
+        word: what the user wrote, which may stand for others besides: ``container:label=app=api``.
         processes: the processes it had when it was resolved; the first one leads.
         cgroups: the cgroups that are wholly its own, by hierarchy (``""`` is v2, else the
             v1 controller); empty for a bare process that shares its cgroup with others.
@@ -47,6 +48,7 @@ class Target(msgspec.Struct, frozen=True):
     device: DeviceRef | None = None
     manager: str = ""
     life: Life = Life.LEADER
+    word: str = ""
 
     def check_alive(self) -> None:
         """Raise ``TargetLostError`` when the target is gone or was replaced by another."""

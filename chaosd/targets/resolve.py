@@ -31,30 +31,47 @@ _COMM_LENGTH = 15  # TASK_COMM_LEN less its NUL, include/linux/sched.h
 
 
 def resolve(spec: str) -> Target:
-    """Find what a word stands for now.
+    """Find the one target that a word stands for now; see ``resolve_all``.
+
+    Raises:
+        ChaosdError: as there, and when there are several.
+    """
+    found = resolve_all(spec)
+    if len(found) > 1:
+        names = ", ".join(target.spec for target in found)
+        raise ChaosdError(f"{spec} stands for {len(found)} targets", hint=f"name one of {names}")
+    return found[0]
+
+
+def resolve_all(spec: str) -> list[Target]:
+    """Find what a word stands for now: one target, or several containers.
 
     ``pid:`` takes the process and its children, ``comm:`` every process of that name but chaosd's
     own, ``cgroup:`` everything below, ``dev:NAME@NETNS`` an interface of another namespace, where
     NETNS is written as for ``netns:`` (a name of ip-netns(8), a path or a pid) or is itself a word
-    such as ``container:api``.
+    such as ``container:api``. A container is named, or chosen with all others of a label, a compose
+    service or project, or an image; each is a target of its own then.
 
     Raises:
         ChaosdError: no such kind of word, or nothing there that the word stands for.
         UnsupportedError: what would know is not here: systemd, a container engine, its package.
     """
     kind, colon, rest = spec.partition(":")
-    if not spec.isprintable() or kind not in _RESOLVERS or bool(colon) == (kind == "host"):
+    if not spec.isprintable() or kind not in KINDS or bool(colon) == (kind == "host"):
         raise _malformed(spec)
     if not rest.strip() and kind != "host":
         raise ChaosdError(f"target {spec!r} names nothing", hint=f"such as {KINDS[kind]}")
     try:
-        return msgspec.structs.replace(_RESOLVERS[kind](rest), spec=spec)
+        found = docker.resolve(rest) if kind == "container" else [_RESOLVERS[kind](rest)]
     except (FileNotFoundError, ProcessLookupError):
         raise ChaosdError(f"{spec} ended while it was looked at", hint="try again") from None
     except PermissionError as error:
         raise ChaosdError(f"{spec} is closed to us: {error.strerror}", hint="run chaosd as root") from None
     except OSError as error:
         raise ChaosdError(f"{spec} cannot be looked at: {error.strerror}") from None
+    if not found:
+        raise ChaosdError(f"{spec} ended while it was looked at", hint="try again")
+    return [msgspec.structs.replace(target, spec=target.spec or spec, word=spec) for target in found]
 
 
 def _malformed(spec: str) -> ChaosdError:
@@ -116,7 +133,6 @@ _RESOLVERS: dict[str, Callable[[str], Target]] = {
     "comm": _comm,
     "cgroup": cgroups.resolve,
     "unit": units.resolve,
-    "container": docker.resolve,
     "dev": _dev,
     "netns": network.resolve,
     "host": _host,

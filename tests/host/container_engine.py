@@ -176,7 +176,7 @@ def _dockerd(folder: Path, url: str, parent: str) -> list[str]:
         "pidfile": folder / "pid",
         "cgroup-parent": parent,
         "exec-opt": "native.cgroupdriver=cgroupfs",
-        "storage-driver": "vfs",
+        "storage-driver": _driver(folder),
         "iptables": "false",
         "ip-forward": "false",
         "ip-masq": "false",
@@ -185,6 +185,13 @@ def _dockerd(folder: Path, url: str, parent: str) -> list[str]:
         "shutdown-timeout": "1",
     }
     return ["dockerd", *(f"--{name}={value}" for name, value in words.items())]
+
+
+def _driver(folder: Path) -> str:
+    """Layers where the file system has room for them, else whole copies."""
+    words = ["stat", "--file-system", "--format=%T", str(folder)]
+    kind = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return "overlay2" if kind in ("ext2/ext3", "xfs") else "vfs"
 
 
 def _own_world() -> Callable[[], None]:

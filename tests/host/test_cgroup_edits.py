@@ -193,6 +193,7 @@ def test_leftovers_of_a_dead_run_are_found_and_removed() -> None:
             f"chaosd-{RUN}-1",
             "chaosd-00beef-0",
             "chaosd_not_ours",
+            "chaosd-demo-7",
             f"chaosd-probe-{os.getpid()}-1",
         ):
             os.mkdir(f"{ref.path}/{name}")

@@ -181,8 +181,9 @@ def test_another_preloaded_library_is_kept(shell: Exec) -> None:
 
 def test_another_users_program_has_the_clock_too(shell: Exec) -> None:
     """The page can be read by all, and written by root alone."""
-    for folder in (shell.folder, *shell.folder.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (shell.folder, *shell.folder.parents):
+        if folder.name.startswith(("pytest-", "popen-", "test_")):  # as pytest and its workers make them
+            folder.chmod(0o755)
     argv = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "date", "+%s"]
     _, out, _ = shell.run(["clock.skew offset=-1h"], argv)
     assert float(out) - time.time() == pytest.approx(-3600, abs=30)

@@ -114,6 +114,7 @@ def _ticks(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[0]) / 1e9
 
 
+@pytest.mark.alone
 def test_a_burn_takes_what_was_asked_and_follows_its_level() -> None:
     """A tenth of a CPU within a tenth of that, half of it at half the level, none at 0."""
     with loaded(CpuBurn(percent=CpuShare(10)), HOST) as load:
@@ -132,6 +133,7 @@ def test_a_burn_takes_what_was_asked_and_follows_its_level() -> None:
         assert 500 < before.injected <= before.matched * 1.1
 
 
+@pytest.mark.alone
 def test_a_burn_of_each_cpu_is_a_process_for_each() -> None:
     """Its parts are pinned where asked, and named so that chaosd knows them for its own."""
     last = max(os.sched_getaffinity(0))
@@ -149,6 +151,7 @@ def test_a_burn_of_each_cpu_is_a_process_for_each() -> None:
         assert burned(load, 3) == pytest.approx(0.05 * cpus, rel=0.1)
 
 
+@pytest.mark.alone
 def test_a_burn_competes_with_its_target_within_its_limit() -> None:
     """In a cgroup of a tenth of a CPU, a busy process gets clearly less than before."""
     with group("cpu") as (key, ref), spawn(python(BUSY)) as busy:

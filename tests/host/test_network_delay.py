@@ -15,6 +15,8 @@ from chaosd.faults.network_loss import NetworkLoss
 from chaosd.kernel.netns import DeviceRef
 from chaosd.units import Duration, Percent
 
+pytestmark = pytest.mark.alone  # it measures times
+
 DELAY = Duration(0.1)
 PORT, OTHER = 7001, 7002
 RIGHT, RIGHT6 = "10.99.1.2", "fd99:1::2"

@@ -208,6 +208,28 @@ def test_a_root_qdisc_with_classes_stays_as_it_is(wire: Wire) -> None:
         assert traffic.round_trip(left.netns, traffic.TCP, RIGHT, PORT) < 0.04
 
 
+def test_a_queue_without_a_length_gets_it_back(wire: Wire) -> None:
+    """Docker makes a container's interface so; the kernel puts 1000 when a qdisc is added."""
+    left, _ = wire
+    with netlink.rtnl(left.netns) as ip:
+        ip.link("set", index=left.ifindex, txqlen=0)
+    fault = NetworkDelay(delay=Duration(0.05))
+    with injected(fault, device(left)):
+        assert length(left) == 1000
+    assert length(left) == 0
+    [clsact] = [edit for edit in planned(fault, device(left)) if isinstance(edit, Clsact)]
+    clsact.apply()
+    tc(left.netns, "qdisc", "del", "dev", left.name, "clsact")  # as one that was killed in the middle of it
+    assert clsact.revert() is Undo.DONE
+    assert length(left) == 0
+    assert clsact.revert() is Undo.GONE
+
+
+def length(of: DeviceRef) -> int:
+    with netlink.rtnl(of.netns) as ip:
+        return netlink.queue_length(ip, of.ifindex)
+
+
 def test_an_interface_that_vanishes_is_noticed_and_reverts(wire: Wire) -> None:
     left, right = wire
     edits = planned(NetworkDelay(delay=Duration(0.05)), device(left))

@@ -22,6 +22,8 @@ from chaosd.kernel.capability_network import CONNECT, GATE, IFB, TAGGING
 from chaosd.kernel.netns import inside
 from chaosd.kernel.process import descendants
 
+pytestmark = pytest.mark.alone  # it measures times
+
 DELAY = 0.05
 
 

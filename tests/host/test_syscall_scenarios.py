@@ -20,6 +20,7 @@ from chaosd.scenario import library, load
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(name for name, path in library().items() if path.parent.name == "syscall")
 PORT = 8000
+SEED = "64"  # hits the third call, the fifth and the seventh, at one in ten: few come in two seconds
 
 # A worker beside the server uses files, sockets, memory and programs all the time and survives what fails.
 _SERVICE = """
@@ -109,7 +110,7 @@ def test_it_hits_and_the_service_comes_back(name: str, service: Service, tmp_pat
             step.fault.choose()
         except UnsupportedError as error:
             pytest.skip(str(error))
-    words = ["run", name, "--target", f"pid:{service.pid}", "--duration", "2s", "--seed", "3", "--json"]
+    words = ["run", name, "--target", f"pid:{service.pid}", "--duration", "2s", "--seed", SEED, "--json"]
     words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     folders = {"CHAOSD_RUN_DIR": str(tmp_path / "run"), "CHAOSD_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(

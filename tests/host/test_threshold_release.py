@@ -33,7 +33,10 @@ faults:
   - process.pause
 """
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="chaosd must be root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="chaosd must be root"),
+    pytest.mark.alone,  # it measures times
+]
 
 
 class Service(ThreadingHTTPServer):

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from test_run import Shell
-from world import need
+from world import need, spawn
 
+from chaosd.canary import turns
 from chaosd.kernel.capability_network import CONNECT, GATE
 from chaosd.kernel.capability_syscalls import SECURITY
 from chaosd.kernel.cgroup import CPU_V1, CPU_V2
@@ -171,3 +172,32 @@ def test_a_canary_run_shrinks_at_once_when_it_is_not(shell: Shell) -> None:
     shares = [sample["levels"][0] for sample in samples]
     assert {0.1, 0.4, 1.0} <= set(shares)
     assert (1.0, 0.4) in pairwise(shares), "half of the answers are late only when all flows are"
+
+
+def test_a_canary_run_of_targets_gives_the_faults_to_one_more_at_a_time(shell: Shell) -> None:
+    """The service is the second of two to be paused, and is let go as soon as it is missed."""
+    service = f"pid:{shell.server}"
+    with ExitStack() as stack:
+        sleepers = (stack.enter_context(spawn(["sleep", "600"])).pid for _ in range(40))
+        other = next(f"pid:{pid}" for pid in sleepers if turns([service, f"pid:{pid}"], 3)[service])
+        canary = "canary: {{of: targets, steps: [1%, 100%], every: 3s, shrink_when: [error_rate > 20%]}}"
+        faults = [f"process.pause: {{{{target: '{target}'}}}}" for target in (service, other)]
+        more = f"blast_radius: service-cluster\n{canary}"
+        view, samples = run(shell, *faults, duration="9s", more=more)
+    paused = list(dict.fromkeys(pairwise(tuple(sample["levels"]) for sample in samples)))
+    assert samples[0]["levels"] == [0, 1]
+    assert ((0, 1), (1, 1)) in paused
+    assert ((1, 1), (0, 1)) in paused
+    assert samples[2]["checks"]["server"]["failed"] == 0
+    assert view["stats"]["during"]["server"]["failed"] > 0
+
+
+def test_a_canary_run_of_one_target_or_without_a_way_back_is_refused(shell: Shell) -> None:
+    for fault, says in (
+        ("process.pause", "is one target, of which there are no shares"),
+        ("process.kill", "cannot be undone, so a canary run could not shrink"),
+    ):
+        text = RUN.format(duration="6s", more="canary: {{of: targets}}") + f"  - {fault}\n"
+        status, out = shell.run("plan", shell.scenario(text))
+        assert status == 2
+        assert says in out

@@ -274,6 +274,7 @@ def test_a_delay_holds_one_thread_while_the_others_go_on(target: Tracee) -> None
         assert [hit.result for hit in edit.hits()] == ["400ms"] * 2
 
 
+@pytest.mark.alone
 def test_jitter_fills_its_range(target: Tracee) -> None:
     target.ask("timed = lambda: (t := time.monotonic()) and os.sched_yield() or time.monotonic() - t")
     with target.traced(delay=0.005, jitter=0.004):

@@ -16,13 +16,15 @@ FLOORS = (
     {"step", "canary", "expectation"},
     {"scenario"},
     {"plan", "direct", "judge"},
+    {"follow"},
     {"timeline"},
     {"engine"},
     {"report", "catalog", "doctor"},
     {"byhand"},
     {"metrics", "orchestrate"},
     {"daemon", "client"},
-    {"cli"},
+    {"embed"},
+    {"cli", "pytest_plugin", "chaostoolkit"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

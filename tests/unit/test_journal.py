@@ -128,6 +128,16 @@ def test_difference_from_before_is_named(journal: Journal, tmp_path: Path) -> No
     assert restore.differences(journal) == (1, ["files"])
 
 
+def test_what_was_started_again_is_compared_with_how_it_was_then(journal: Journal, tmp_path: Path) -> None:
+    note = Note(str(tmp_path / "things/a"))
+    journal.write("before", state=restore.surroundings([note]) | {"gone": {"files": "[]"}})
+    journal.intend(note)
+    (tmp_path / "things/of the next incarnation").touch()
+    journal.write("before", state=restore.surroundings([note]))
+    journal.intend(note)
+    assert restore.differences(journal) == (1, [])
+
+
 def test_a_live_journal_is_not_taken_over(journal: Journal) -> None:
     with pytest.raises(ChaosdError, match="held by another process"):
         Journal.take_over(journal.path, 0.05)

@@ -318,6 +318,11 @@ def test_two_runs_side_by_side() -> None:
     assert len(_data(text)["series"]["at"]) == 28
 
 
+SEVERAL = [
+    plan()["faults"][0] | {"target": f"container:api-{n}", "word": "container:service=api"} for n in (1, 2)
+]
+
+
 @pytest.mark.parametrize(
     ("words", "command"),
     [
@@ -332,6 +337,18 @@ def test_two_runs_side_by_side() -> None:
         (
             {"name": "mine; rm", "parameters": {"on": True, "ports": [1, 2], "name": "x"}},
             "chaosd run FILE --target container:api --set on=true --set 'ports=[1,2]' --set name=x",
+        ),
+        (
+            {"name": "mine", "parameters": {}, "on_restart": "follow"},
+            "chaosd run FILE --target container:api --set on_restart=follow",
+        ),
+        (
+            {"name": "mine", "parameters": {}, "faults": SEVERAL},
+            "chaosd run FILE --target container:service=api",
+        ),
+        (
+            {"name": "network.delay", "faults": SEVERAL},
+            "chaosd inject network.delay delay=200ms 'ports=[80, 443]' --target container:service=api",
         ),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from chaosd.direct import single
+from chaosd.faults.base import Planning
 from chaosd.kernel.edit import Control, Edit
 from chaosd.plan import Plan, PlannedFault
 from chaosd.shape import Constant
 from chaosd.targets.model import Target
 from chaosd.timeline import Timeline
 
+AT = Planning("000000", 0, 1, "", 10.0)
 TOLD: list[tuple[float, float]] = []
 
 
@@ -30,10 +32,10 @@ def test_a_fault_that_stays_as_it_is_is_not_set_again_and_again() -> None:
     TOLD.clear()
     scenario = single("cpu.throttle", {"percent": "20%"}, "host", "10s", 1)
     step = scenario.faults[0].fault
-    planned = PlannedFault(step, Target("host"), "", (Noted(),), (), 0.0, 10.0, Constant(), 1)
+    planned = PlannedFault(step, Target("host"), AT, (Noted(),), (), 0.0, 10.0, Constant())
     applied: list[Edit] = []
     plan = Plan("000000", 1, scenario, (planned,), "entire-system", {})
-    timeline = Timeline(plan, applied.append, lambda _: None)
+    timeline = Timeline(plan, applied.append, lambda _: None, lambda *_, **__: None)
     for tick in range(20):
         timeline.move(tick / 10, 1.0)
     assert applied == [Noted()]
