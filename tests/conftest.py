@@ -42,7 +42,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     number, hands = (int(part) for part in hand.split("/"))
     dealt = [item for item in items if item.path.stem not in _IN_EVERY_HAND]
     others = {item for index, item in enumerate(dealt) if index % hands != number}
-    left_out = os.environ.get("CHAOSD_LEAVE_OUT", "").split(",")
+    left_out = set(filter(None, os.environ.get("CHAOSD_LEAVE_OUT", "").split(",")))
+    if unknown := left_out - {name for item in items for name in (item.path.stem, item.originalname)}:
+        raise pytest.UsageError(f"CHAOSD_LEAVE_OUT: there is no {', '.join(unknown)}")
     others |= {item for item in items if item.path.stem in left_out or item.originalname in left_out}
     config.hook.pytest_deselected(items=list(others))
     items[:] = [item for item in items if item not in others]

@@ -55,7 +55,7 @@ NOT_OF_THE_KERNEL = (
     "checks_servers",
     "threshold_release",
     "demo",
-    "report",
+    "report_pages",
     "service",
     "monkey_runs",
     "schedule_runs",
@@ -85,7 +85,7 @@ NOT_EMULATED = (
     "test_a_burn_takes_what_was_asked_and_follows_its_level",
     "test_a_burn_of_each_cpu_is_a_process_for_each",
     "test_clock_skew",
-    "test_timeline",
+    "test_timeline_live",
     "test_restart_starts_a_container_that_is_down",
 )
 """Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants
@@ -95,6 +95,7 @@ NOT_HERE = ("test_deed_before_promise_would_be_caught_here",)
 
 _HERE = Path(__file__).resolve().parent
 _BUILD = image.TREE / "build"
+_HOST_TESTS = image.TREE / "tests" / "host"
 # Emulated mitigations cost time and prove nothing. The emulated processors share the host's TSC,
 # which the kernel cannot know. The rest are drivers for devices that no test uses.
 _CMDLINE = (
@@ -109,6 +110,8 @@ _BOOT = 180  # seconds that booting and halting may take, on a busy machine
 def main() -> int:
     """Run the kernels, print the table; 0 only if every kernel booted and no test failed."""
     args, pytest_args = _arguments()
+    if unknown := [name for name in NOT_OF_THE_KERNEL if not (_HOST_TESTS / f"test_{name}.py").exists()]:
+        raise SystemExit(f"NOT_OF_THE_KERNEL: there is no test of {', '.join(unknown)}")
     signal.signal(signal.SIGTERM, lambda *_: _kill_below(os.getpid()))
     _BUILD.mkdir(exist_ok=True)
     kernels = args.kernel or KERNELS
