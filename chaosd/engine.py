@@ -138,9 +138,10 @@ class _Run:
         try:
             phase()
         except (Ended, ChaosdError, OSError) as error:
-            if isinstance(error, TargetLostError) and self.watchdog.dead():
-                return Ended("aborted", "the watchdog died")
-            return Ended.of(error)
+            lost = isinstance(error, TargetLostError) and self.watchdog.dead()
+            end = Ended("aborted", "the watchdog died") if lost else Ended.of(error)
+            self.journal.write("ending", sync=False, verdict=end.verdict, reason=end.reason)
+            return end
         return Ended("passed", "")
 
     # The phases of a run, in order.

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from chaosd import events
 from chaosd.errors import BusyError, ChaosdError
 from chaosd.kernel.edit import Edit, Undo, to_data
 from chaosd.places import boot_id, history_dir, run_dir
@@ -65,6 +66,7 @@ class Journal:
         self.listener: Callable[[Record], None] | None = None
         self._fd = fd
         self._count = 0
+        self._story = events.Story()
 
     @classmethod
     def create(cls, run: str, listener: Callable[[Record], None] | None = None, **header: Any) -> Journal:
@@ -105,7 +107,10 @@ class Journal:
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             os.write(self._fd, b"\n")
-        self._count = 1 + max((r["n"] for r in self.records() if r["type"] == "intend"), default=-1)
+        records = self.records()
+        self._count = 1 + max((r["n"] for r in records if r["type"] == "intend"), default=-1)
+        with suppress(Exception):  # as below
+            self._story.add(records[0])
 
     def records(self) -> list[Record]:
         """Everything written so far."""
@@ -134,6 +139,9 @@ class Journal:
                 self.listener(record)
             except Exception:  # noqa: BLE001 - who watches must not be able to stop a run that is to be undone
                 self.listener = None
+        with suppress(Exception):  # nor must a record of another version
+            if (event := self._story.add(record)) is not None:
+                events.log(event)
 
     def intend(self, edit: Edit) -> int:
         """Promise a change; must return before the change is begun."""

@@ -33,6 +33,7 @@ stage() {
     install -D -m 644 systemd/chaosd.sysusers "$tree/usr/lib/sysusers.d/chaosd.conf"
     install -D -m 644 systemd/chaosd.tmpfiles "$tree/usr/lib/tmpfiles.d/chaosd.conf"
     install -D -m 644 -t "$tree/usr/share/doc/chaosd" LICENSE
+    install -D -m 644 -t "$tree/usr/share/doc/chaosd/prometheus" docs/prometheus/*
     completion "$tree" bash "$tree/usr/share/bash-completion/completions/chaosd"
     completion "$tree" zsh "$tree/usr/share/zsh/vendor-completions/_chaosd"
     completion "$tree" fish "$tree/usr/share/fish/vendor_completions.d/chaosd.fish"

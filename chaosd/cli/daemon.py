@@ -28,9 +28,10 @@ def daemon(place: str | None, as_json: bool) -> None:
 
     def tell() -> None:
         tcp = f"{found.tcp.host}:{found.tcp.port}" if found.tcp else None
+        metrics = f"http://{found.metrics.host}:{found.metrics.port}/metrics" if found.metrics else None
         if as_json:
-            print_json({"socket": found.socket, "tcp": tcp})
+            print_json({"socket": found.socket, "tcp": tcp, "metrics": metrics})
         else:
-            click.echo(f"chaosd serves {found.socket}" + (f" and {tcp}" if tcp else ""))
+            click.echo(f"chaosd serves {' and '.join(filter(None, (found.socket, tcp, metrics)))}")
 
     server.serve(found, tell)

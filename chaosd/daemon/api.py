@@ -10,7 +10,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 # these fill ENDPOINTS
-from chaosd.daemon import api_about, api_library, api_past, api_runs, api_series, api_web  # noqa: F401
+from chaosd.daemon import (  # noqa: F401
+    api_about,
+    api_library,
+    api_metrics,
+    api_past,
+    api_runs,
+    api_series,
+    api_web,
+)
 from chaosd.daemon.endpoint import ENDPOINTS, Daemon, Endpoint, Problem, reply
 from chaosd.errors import Exit
 

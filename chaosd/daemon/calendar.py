@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from chaosd import scenario
+from chaosd import events, scenario
 from chaosd.daemon.refusals import status_of
 from chaosd.daemon.runs import Runs
 from chaosd.errors import BusyError, ChaosdError
@@ -83,12 +83,12 @@ class Calendar:
     def _note(self, problems: list[str]) -> None:
         for problem in problems:
             if problem not in self.problems:
-                self._runs.feed.add({"type": "schedule", "at": time.time(), "says": problem})
+                self._tell(None, problem, "unreadable")
         self.problems = problems
 
     async def _deal(self, due: Due) -> None:
         if not self._scheduler.begin(due):
-            self._tell(due, "missed, skipped")
+            self._tell(due, "missed, skipped", "missed")
             return
         waits = False
         while True:
@@ -97,7 +97,7 @@ class Calendar:
             except ChaosdError as error:
                 busy = isinstance(error, BusyError) or status_of(error) == _BUSY
                 if not waits:
-                    self._tell(due, str(error))
+                    self._tell(due, str(error), "busy" if busy else "refused")
                 if not busy or due.schedule.missed == "skip":
                     return
                 waits = True
@@ -112,12 +112,14 @@ class Calendar:
         called = f"schedule {due.schedule.name}"
         # what root has written down may run programs
         child, header = await self._runs.start("run", called, **order, confirmed=False, allow=None)
-        self._tell(due, "begins", run=header["run"])
+        self._tell(due, "begins", "begun", run=header["run"])
         await child.until_end()
         assert child.run is not None
         ended = child.run.view
-        self._tell(due, f"ended: {ended.verdict} {ended.reason}".rstrip(), run=ended.run)
+        self._tell(due, f"ended: {ended.verdict} {ended.reason}".rstrip(), ended.verdict, run=ended.run)
 
-    def _tell(self, due: Due, says: str, **more: Any) -> None:
-        said = {"schedule": due.schedule.name, "due": due.at, "says": says}
-        self._runs.feed.add({"type": "schedule", "at": time.time(), **said, **more})
+    def _tell(self, due: Due | None, says: str, outcome: str, **more: Any) -> None:
+        which = {"schedule": due.schedule.name, "due": due.at} if due else {}
+        record = {"type": "schedule", "at": time.time(), **which, "says": says, "outcome": outcome, **more}
+        self._runs.feed.add(record)
+        events.log(events.of_schedule(record))

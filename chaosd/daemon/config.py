@@ -9,8 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from chaosd import document
+from chaosd.checks.http import Url
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
+from chaosd.events import Kind
 
 PATH = Path("/etc/chaosd/daemon.yaml")
 """Where it is unless ``chaosd daemon --config`` says otherwise."""
@@ -24,6 +26,21 @@ class Tcp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     certificate: Annotated[str, Meta(description="PEM file of the daemon's own")]
     key: Annotated[str, Meta(description="PEM file of its key")]
     authority: Annotated[str, Meta(description="PEM file that client certificates are checked against")]
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``/metrics``, and nothing else, on a TCP port for whoever can reach it."""
+
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 9469
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server that is told of events."""
+
+    url: Annotated[Url, Meta(description="where to post them")]
+    events: Annotated[list[Kind], Meta(description="those that are wanted; all if none is named")] = []
+    secret: Annotated[str, Meta(description="file with what they are signed with")] = ""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +58,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = []
     monkey: Annotated[str, Meta(description="file of a monkey's configuration, by which it acts")] = ""
     tcp: Annotated[Tcp | None, Meta(description="also listen there, with mutual TLS")] = None
+    metrics: Annotated[Metrics | None, Meta(description="serve metrics on a port of their own, too")] = None
+    webhook: Annotated[Webhook | None, Meta(description="where events are posted")] = None
+
+
+_PARTS = {"tcp": Tcp, "metrics": Metrics, "webhook": Webhook}
 
 
 def read(path: Path) -> Config:
@@ -57,9 +79,13 @@ def read(path: Path) -> Config:
         raise ChaosdError(f"{path}: cannot be read: {error}") from None
     data, lines = document.load(text, str(path))
     problems = Problems(str(path), lines)
-    tcp: Any = data.pop("tcp", None) if isinstance(data, dict) else None
+    given = {key: data.pop(key, None) for key in _PARTS} if isinstance(data, dict) else {}
     config = document.build(Config, data or {}, (), problems)
-    at = document.build(Tcp, tcp, ("tcp",), problems) if tcp is not None else None
+    parts: dict[str, Any] = {
+        key: document.build(_PARTS[key], value, (key,), problems)
+        for key, value in given.items()
+        if value is not None
+    }
     problems.raise_any()
     assert config is not None
-    return msgspec.structs.replace(config, tcp=at)
+    return msgspec.structs.replace(config, **parts)

@@ -14,6 +14,7 @@ from chaosd.daemon import refusals
 from chaosd.daemon.refusals import DeniedError
 from chaosd.daemon.zygote import OVER, Deed, Tell
 from chaosd.errors import ChaosdError
+from chaosd.metrics.seen import look as look_at
 from chaosd.report import brief, compare, render, store
 from chaosd.scenario import Scenario
 
@@ -91,6 +92,12 @@ def view(order: Order) -> Any:
 def stand(_order: Order) -> Any:
     """How the live runs stand, whoever has started them."""
     return [brief.summary(each) for each in byhand.live().values()]
+
+
+@_answering
+def seen(order: Order) -> Any:
+    """What metrics want of runs, by their journals."""
+    return [found for run in order["runs"] if (found := look_at(run))]
 
 
 @_answering

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from chaosd.daemon.access import Peer, Role, peer_of, role_of
 from chaosd.daemon.calendar import Calendar
 from chaosd.daemon.config import Config
+from chaosd.daemon.meter import Meter
 from chaosd.daemon.primate import Primate
 from chaosd.daemon.refusals import DeniedError, status_of
 from chaosd.daemon.runs import Runs
@@ -53,6 +54,7 @@ class Daemon:
     runs: Runs
     calendar: Calendar
     monkey: Primate | None
+    meter: Meter
 
 
 @dataclass

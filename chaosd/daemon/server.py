@@ -16,13 +16,15 @@ from pathlib import Path
 
 import uvicorn
 
-from chaosd.daemon import access, api, api_library, series  # noqa: F401 - series holds deeds
+from chaosd.daemon import access, api, api_library, api_metrics, series  # noqa: F401 - series holds deeds
 from chaosd.daemon.calendar import Calendar
-from chaosd.daemon.config import Config
+from chaosd.daemon.config import Config, Metrics
 from chaosd.daemon.deeds import DEEDS
 from chaosd.daemon.endpoint import Daemon
+from chaosd.daemon.meter import Meter
 from chaosd.daemon.primate import Primate
 from chaosd.daemon.runs import Runs
+from chaosd.daemon.webhook import Webhook
 from chaosd.daemon.zygote import Zygote
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import registry
@@ -47,29 +49,39 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     zygote = Zygote(DEEDS)
     gc.set_threshold(*_GARBAGE)
     end, ours = _listen(config)
-    ready()
     try:
-        asyncio.run(_serve(config, zygote, end))
+        port = _port(config.metrics) if config.metrics else None
+        webhook = Webhook(config.webhook) if config.webhook else None
+        ready()
+        asyncio.run(_serve(config, zygote, webhook, end, port))
     finally:
         zygote.close()
         if ours:
             Path(config.socket).unlink(missing_ok=True)
 
 
-async def _serve(config: Config, zygote: Zygote, end: socket.socket) -> None:
+async def _serve(
+    config: Config, zygote: Zygote, webhook: Webhook | None, end: socket.socket, port: socket.socket | None
+) -> None:
     runs = Runs(zygote)
     calendar = Calendar(runs)
     monkey = Primate(Path(config.monkey), runs) if config.monkey else None
-    app = api.application(Daemon(config, runs, calendar, monkey))
+    meter = Meter(runs, calendar, monkey, webhook)
+    app = api.application(Daemon(config, runs, calendar, monkey, meter))
     servers = [_server(app)]
     tasks = [asyncio.create_task(servers[0].serve(sockets=[end]))]
     if config.tcp is not None:
         servers.append(_server(app, config))
-        tasks.append(asyncio.create_task(servers[1].serve()))
+        tasks.append(asyncio.create_task(servers[-1].serve()))
+    if port is not None:
+        servers.append(_server(api_metrics.alone(meter)))
+        tasks.append(asyncio.create_task(servers[-1].serve(sockets=[port])))
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     notify("READY=1")
+    listening = [meter.run(), *([webhook.run(runs.feed)] if webhook else [])]
+    told = [asyncio.create_task(each) for each in listening]
     alongside = [asyncio.create_task(each) for each in (_beat(), calendar.run())]
     alongside += [asyncio.create_task(monkey.run())] if monkey else []
     with suppress(asyncio.CancelledError):
@@ -78,9 +90,12 @@ async def _serve(config: Config, zygote: Zygote, end: socket.socket) -> None:
     for each in alongside:
         each.cancel()
     await runs.close()
+    await asyncio.gather(*told)  # to the end of what there was to tell
     for server in servers:
         server.end()
     await asyncio.gather(*tasks)
+    if webhook is not None:
+        webhook.close()
 
 
 class _Server(uvicorn.Server):
@@ -154,6 +169,14 @@ def _listen(config: Config) -> tuple[socket.socket, bool]:
         os.chown(place, 0, grp.getgrnam(config.group).gr_gid)
     place.chmod(0o666 if config.readers == "everybody" else 0o660)
     return end, True
+
+
+def _port(wanted: Metrics) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise ChaosdError(f"metrics on {wanted.host}:{wanted.port}: {error.strerror}") from None
 
 
 def _answers(place: Path) -> bool:

@@ -90,6 +90,13 @@ class Zygote:
             os.close(text)
         return fds[0], ours
 
+    def alive(self) -> bool:
+        """Whether it can be given orders."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
     def close(self) -> None:
         """End it, and every run with it; each puts itself back."""
         self._end.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from chaosd import plan
+from chaosd import events, plan
 from chaosd.errors import ChaosdError, Exit
 from chaosd.orchestrate import apart, eligible, state
 from chaosd.orchestrate.entry import Entry
@@ -57,6 +57,7 @@ class Monkey:
         The choice is on disk when this returns: what dies in the run does not run again.
         """
         decision = decide(self.config, tick, time.time(), self.memory, self._find, _cannot)
+        events.log(events.of_monkey(row(self.config, decision)))
         self.memory.last_tick = max(tick, self.memory.last_tick)
         if decision.entry is None:
             state.save(self.place, self.memory)

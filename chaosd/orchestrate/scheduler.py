@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from chaosd import events
 from chaosd.errors import ChaosdError, Exit
 from chaosd.orchestrate import apart, schedule, state
 from chaosd.orchestrate.schedule import Schedule
@@ -95,6 +96,7 @@ class Scheduler:
             for problem in self.problems:
                 if problem not in known:
                     tell(problem, None, None)
+                    _log(None, problem, "unreadable")
             known = set(self.problems)
             if not waiting:
                 stop.wait_until(self.next_due(now))
@@ -106,15 +108,24 @@ class Scheduler:
     def _run(self, due: Due, stop: Stop, tell: Event) -> Exit:
         if not self.begin(due):
             tell("missed, skipped", due, None)
+            _log(due, "missed, skipped", "missed")
             return Exit.OK
         tell("begins", due, None)
+        _log(due, "begins", "begun")
         try:
             view = apart.run(due.schedule.entry.load(), stop)
         except ChaosdError as error:  # the scenario's file has changed since it was read
             tell(str(error), due, None)
+            _log(due, str(error), "refused")
             return error.exit
         tell("ended", due, view)
+        _log(due, f"ended: {view.verdict} {view.reason}".rstrip(), view.verdict, view.run)
         return apart.status(view)
+
+
+def _log(due: Due | None, says: str, outcome: str, run: str = "") -> None:
+    which = {"schedule": due.schedule.name} if due else {}
+    events.log(events.of_schedule({**which, "at": time.time(), "says": says, "outcome": outcome, "run": run}))
 
 
 def upcoming(each: Schedule, after: float, count: int) -> list[Due]:

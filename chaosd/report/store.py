@@ -21,8 +21,7 @@ def journals() -> list[Path]:
     Raises:
         ChaosdError: they are for root.
     """
-    folders = (run_dir(), run_dir() / "finished", history_dir())
-    found = {path.stem: path for folder in folders for path in _within(folder)}
+    found = {path.stem: path for folder in folders() for path in within(folder)}
     return sorted(found.values(), key=_written, reverse=True)
 
 
@@ -33,7 +32,13 @@ def _written(path: Path) -> float:
         return 0.0
 
 
-def _within(folder: Path) -> Iterator[Path]:
+def folders() -> tuple[Path, ...]:
+    """Where journals are: of what is live first, then of what is closed."""
+    return run_dir(), run_dir() / "finished", history_dir()
+
+
+def within(folder: Path) -> Iterator[Path]:
+    """The journals in a folder, in no order (``ChaosdError`` where they are for root)."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:

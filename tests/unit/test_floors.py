@@ -5,8 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "chaosd"
 FLOORS = (
-    {"errors", "places", "timer"},
-    {"units", "document", "verdict"},
+    {"errors", "places", "timer", "journald"},
+    {"units", "document", "verdict", "events"},
     {"shape", "interrupt"},
     {"kernel"},
     {"journal", "targets"},

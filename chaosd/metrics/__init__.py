@@ -1,0 +1,1 @@
+"""What chaosd tells Prometheus."""
