@@ -43,10 +43,10 @@ BASELINE = 2.0
 STEADY = 1.0
 """Seconds for which every probe must be good before the steady state counts as holding."""
 
+Show = Callable[[Record], None]
 
-def execute(
-    scenario: Scenario, show: Callable[[Record], None], *, confirmed: bool = False, until: int | None = None
-) -> Exit:
+
+def execute(scenario: Scenario, show: Show, *, confirmed: bool = False, until: int | None = None) -> Exit:
     """Do a run: one at a time on a host, and only after what dead runs left is put back.
 
     Args:
@@ -77,9 +77,7 @@ def execute(
 
 
 class _Run:
-    def __init__(
-        self, plan: Plan, show: Callable[[Record], None], until: int | None, interrupt: Interrupt
-    ) -> None:
+    def __init__(self, plan: Plan, show: Show, until: int | None, interrupt: Interrupt) -> None:
         self.plan = plan
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
