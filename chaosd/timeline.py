@@ -171,7 +171,7 @@ class Timeline:
                 self._check(course)
 
     def _check(self, course: _Course) -> None:
-        if course.planned.fault.irreversible and course.seen:
+        if course.planned.fault.ends_target and course.seen:
             return
         try:
             course.planned.target.check_alive()

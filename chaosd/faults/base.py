@@ -75,6 +75,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mechanisms: ClassVar[tuple[Mechanism, ...]] = (Mechanism("kernel"),)
     takes: ClassVar[str] = "processes"  # or "traffic": which targets make sense
     irreversible: ClassVar[bool] = False
+    ends_target: ClassVar[bool] = False  # on purpose: a target that is gone afterwards is not lost
     combines: ClassVar[bool] = False  # mechanisms are chosen for each part of what is asked, not once for all
 
     mechanism: str = ""

@@ -28,6 +28,7 @@ class ContainerKill(Fault, frozen=True, kw_only=True):
     name: ClassVar[str] = "container.kill"
     mechanisms: ClassVar = (Mechanism("signal"),)
     irreversible: ClassVar[bool] = True
+    ends_target: ClassVar[bool] = True
 
     signal: _Signal = "SIGKILL"
     restart: _Restart = True

@@ -24,6 +24,7 @@ class ContainerRestart(Fault, frozen=True, kw_only=True):
     name: ClassVar[str] = "container.restart"
     mechanisms: ClassVar = (Mechanism("engine"),)
     irreversible: ClassVar[bool] = True
+    ends_target: ClassVar[bool] = True
 
     grace: _Grace = Duration(10)
 

@@ -27,6 +27,7 @@ class ProcessKill(Fault, frozen=True, kw_only=True):
     name: ClassVar[str] = "process.kill"
     mechanisms: ClassVar = (Mechanism("signal"),)
     irreversible: ClassVar[bool] = True
+    ends_target: ClassVar[bool] = True
 
     signal: Annotated[str, msgspec.Meta(description="its name, such as SIGTERM or TERM")] = "SIGKILL"
     tree: _Tree = False

@@ -85,6 +85,16 @@ class Host:
     def dump(self) -> dict[str, str]:
         return dump.host([self.ns], self.pids)
 
+    def settled(self) -> dict[str, str]:
+        """The dump once it stays the same: what a run before has let go of is freed a grace period later."""
+        seen = self.dump()
+        for _ in range(20):
+            time.sleep(0.3)
+            before, seen = seen, self.dump()
+            if seen == before:
+                break
+        return seen
+
     def run(self, who: str, point: str, number: int, *late: str) -> subprocess.Popen[str]:
         return self.start(who, point, number, *late, "run", str(self.scenario), "--json")
 
@@ -149,19 +159,8 @@ def _first_of_each_kind(host: Host) -> list[int]:
     return list(found.values())
 
 
-def _settled(host: Host) -> dict[str, str]:
-    # What a run before has let go of is freed a grace period later.
-    seen = host.dump()
-    for _ in range(20):
-        time.sleep(0.3)
-        before, seen = seen, host.dump()
-        if seen == before:
-            break
-    return seen
-
-
 def _strike_and_compare(host: Host, who: str, points: list[tuple[str, int]]) -> None:
-    before = _settled(host)
+    before = host.settled()
     struck = 0
     for point, number in points:
         host.struck.unlink(missing_ok=True)
@@ -200,7 +199,7 @@ def test_sigkill_of_the_watchdog_ends_the_run(host: Host) -> None:
 @pytest.mark.timeout(1500)
 def test_both_killed_the_lease_ends_what_is_ebpf_and_revert_the_rest(host: Host) -> None:
     kinds = _first_of_each_kind(host)
-    before = host.dump()
+    before = host.settled()
     for point, number in cases(("applied",), kinds):
         host.run("both", point, number).communicate(timeout=120)
         assert host.live(), "nobody was left to put anything back"
@@ -216,7 +215,7 @@ def test_both_killed_the_lease_ends_what_is_ebpf_and_revert_the_rest(host: Host)
 @pytest.mark.timeout(600)
 def test_a_signal_ends_the_run_and_restores(host: Host, who: str, verdict: str) -> None:
     kinds = _first_of_each_kind(host)
-    before = host.dump()
+    before = host.settled()
     for point, number in cases(("done",), kinds[::3]):
         process = host.run(who, point, number)
         process.communicate(timeout=120)
@@ -227,7 +226,7 @@ def test_a_signal_ends_the_run_and_restores(host: Host, who: str, verdict: str) 
 
 @pytest.mark.timeout(600)
 def test_a_stopped_engine_is_killed_and_everything_put_back(host: Host) -> None:
-    before = host.dump()
+    before = host.settled()
     process = host.run("stop", "applied", 10)
     world.until(host.struck.exists, "the engine never got that far", 60)
     began = time.monotonic()
@@ -240,7 +239,7 @@ def test_a_stopped_engine_is_killed_and_everything_put_back(host: Host) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_new_run_first_puts_back_what_a_dead_one_left(host: Host) -> None:
-    before = host.dump()
+    before = host.settled()
     host.run("both", "applied", 12).communicate(timeout=120)
     assert host.live()
     done = host.chaosd("inject", "process.pause", "--target", f"pid:{host.pids[4]}", "--duration", "100ms")
@@ -265,7 +264,7 @@ def _leaves_something(folder: Path, number: int) -> bool:
     known = set(cgroup_scrub.strays())
     with ExitStack() as stack:
         host = Host(stack, folder)
-        before = host.dump()
+        before = host.settled()
         _, errors = host.run("engine", "late", number, "--late").communicate(timeout=120)
         assert host.struck.exists(), errors
         try:

@@ -89,7 +89,7 @@ def _strike(host: Host, who: str, point: str, number: int) -> bool:
 def test_sigkill_at_every_point(host: Host, who: str) -> None:
     """What comes before the fault is live takes the command along; the rest leaves it alone."""
     world.need(NOTIFY)
-    before = host.dump()
+    before = host.settled()
     for point, number in cases(POINTS, range(len(FAULTS))):
         begun = _strike(host, who, point, number)
         assert host.struck.exists(), f"{point} {number} was not reached"
@@ -100,7 +100,7 @@ def test_sigkill_at_every_point(host: Host, who: str) -> None:
 @pytest.mark.timeout(1500)
 def test_sigkill_of_the_engine_in_the_middle_of_deeds(host: Host) -> None:
     world.need(NOTIFY)
-    before = host.dump()
+    before = host.settled()
     struck = []
     for point, number in cases(("line",), range(3, 300, 20)):
         _strike(host, "engine", point, number)

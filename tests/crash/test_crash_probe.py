@@ -29,7 +29,7 @@ CASES = [
 @pytest.mark.timeout(900)
 def test_sigkill_with_a_probe_attached(host: Host, who: str, point: str) -> None:
     world.need(BCC)
-    before = host.dump()
+    before = host.settled()
     words = ["probe.custom", f"source={PROBE}", "parameters={name: nothing, errno: EIO}"]
     words += ["--target", f"pid:{host.pids[0]}", "--duration", "1s"]
     said = host.start(who, point, 0, "inject", *words, "--json").communicate(timeout=800)

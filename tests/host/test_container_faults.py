@@ -93,6 +93,7 @@ def test_restarted_by_its_engine_it_has_another_first_process(container: Any) ->
     again.apply()
     assert again.present()
     until(lambda: again.evidence().injected == 1, "it was not restarted")  # type: ignore[union-attr]
+    until(lambda: not target.processes[0].alive(), "it goes on")
     until(lambda: up(container), "it is not up again")
     assert resolve("container:shop-api-1").processes[0] != target.processes[0]
     assert again.lost() == ""

@@ -17,14 +17,14 @@ from chaosd.kernel.netns import NetnsRef
 from chaosd.targets.model import Target
 from chaosd.units import Duration, Percent
 
+pytestmark = pytest.mark.alone  # it measures times
+
 DELAY = 100
 PORT = 7001
 ADDRESSES = ("127.0.0.1", "::1", "10.99.1.2", "fd99:1::2")
 
 _CLIENT = """
 import os, socket, sys, time
-
-pytestmark = pytest.mark.alone  # it measures times
 def trip(kind, address, port):
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as end:
         end.settimeout(20); end.connect((address, port)); end.send(b"x"); end.recv(1)

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from test_run import Shell
-from world import need, spawn
+from world import need, python, spawn
 
 from chaosd.canary import turns
-from chaosd.kernel.capability_network import CONNECT, GATE
+from chaosd.kernel.capability_network import CONNECT, GATE, RESET
 from chaosd.kernel.capability_syscalls import SECURITY
 from chaosd.kernel.cgroup import CPU_V1, CPU_V2
 from chaosd.kernel.tracing import PTRACE
@@ -149,6 +149,26 @@ def test_ramps_of_what_is_there_or_not_are_refused(shell: Shell) -> None:
         status, out = shell.run("plan", path)
         assert status == 2
         assert says in out
+
+
+HOLDS = """
+import socket
+end = socket.create_connection(("127.0.0.1", 8000))
+print("up", flush=True)
+end.recv(1)
+"""
+
+
+def test_a_target_that_dies_of_what_cannot_be_undone_is_lost(shell: Shell) -> None:
+    need(RESET)
+    with spawn(python(HOLDS), ns=shell.ns) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "up\n"
+        view, _ = run(shell, f"network.reset: {{{{target: 'pid:{client.pid}'}}}}", expect=1)
+    assert (view["verdict"], view["reason"]) == (
+        "target-lost",
+        f"pid:{client.pid} is gone: pid {client.pid} has ended",
+    )
 
 
 CANARY = "canary: {{{{steps: [10%, 40%, 100%], every: 3s, shrink_when: ['{shrink}']}}}}"
