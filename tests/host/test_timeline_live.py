@@ -153,7 +153,8 @@ def test_ramps_of_what_is_there_or_not_are_refused(shell: Shell) -> None:
 
 HOLDS = """
 import socket
-end = socket.create_connection(("127.0.0.1", 8000))
+listener = socket.create_server(("127.0.0.1", 9))
+end = socket.create_connection(listener.getsockname())
 print("up", flush=True)
 end.recv(1)
 """
