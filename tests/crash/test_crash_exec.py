@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import dump
 import pytest
 import world
 from test_crash import POINTS, Host, cases, host, same
@@ -80,7 +79,7 @@ def _strike(host: Host, who: str, point: str, number: int) -> bool:
     if who == "both" and host.live():
         assert host.chaosd("revert", "--all").returncode == 0
     world.until(lambda: not host.live(), f"{where}: the run was not closed: {said}")
-    world.until(lambda: not dump.helpers()["chaosd processes"], f"{where}: one outlives the command: {said}")
+    host.alone(f"{where}: one outlives the command: {said}")
     return command.begun
 
 
