@@ -7,9 +7,9 @@ under way, and the next ones wait for it.
 The host tests are dealt out to emulated kernels, which are too slow for all of them:
 
 ``CHAOSD_HAND=1/5`` runs the second of five hands: every fifth test, so that neighbors in one file,
-which try the same thing in other ways, go to different hands. ``test_kernel.py``, the tests that want
-bcc, which one kernel alone has, and the crash tests are in every hand; the latter have shares of
-their own (tests/crash/test_crash.py).
+which try the same thing in other ways, go to different hands. ``test_kernel.py`` and the tests
+that want bcc, which one kernel alone has, are in every hand; of the crash tests a hand has every third, and
+of its cases a share (tests/crash/test_crash.py).
 ``CHAOSD_LEAVE_OUT`` names files or tests, comma-separated, that are taken out of the hand dealt.
 """
 
@@ -27,7 +27,8 @@ import pytest
 
 _HERE = Path(__file__).parent
 _HOST = (Path("/run/chaosd"), Path("/var/lib/chaosd"))
-_IN_EVERY_HAND = ("test_kernel", "test_crash", "test_crash_exec", "test_crash_probe", "test_probe_custom")
+_IN_EVERY_HAND = ("test_kernel", "test_crash_probe", "test_probe_custom")
+_IN_THREE_HANDS = ("test_crash", "test_crash_exec")
 _SECONDS = {
     "test_scenarios_effect": 350,
     "test_resilience": 130,
@@ -53,8 +54,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     if not hand:
         return
     number, hands = (int(part) for part in hand.split("/"))
-    dealt = [item for item in items if item.path.stem not in _IN_EVERY_HAND]
+    crash = [item for item in items if item.path.stem in _IN_THREE_HANDS]
+    dealt = [item for item in items if item.path.stem not in (*_IN_EVERY_HAND, *_IN_THREE_HANDS)]
     others = {item for index, item in enumerate(dealt) if index % hands != number}
+    others |= {item for index, item in enumerate(crash) if index % 3 != number % 3}
     left_out = set(filter(None, os.environ.get("CHAOSD_LEAVE_OUT", "").split(",")))
     if unknown := left_out - {name for item in items for name in (item.path.stem, item.originalname)}:
         raise pytest.UsageError(f"CHAOSD_LEAVE_OUT: there is no {', '.join(unknown)}")
