@@ -13,6 +13,7 @@ from chaosd.document import near
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal
 from chaosd.journal import live as journals
+from chaosd.kernel import cgroup_scrub
 from chaosd.kernel.process import ProcessRef
 from chaosd.report import fold
 from chaosd.report.brief import owner
@@ -98,6 +99,7 @@ def revert(chosen: Views) -> tuple[list[str], list[str]]:
         The runs that are put back, and a line for each edit that is not.
     """
     done, problems = [], []
+    cgroup_scrub.sweep()
     for path, view in chosen.items():
         problems += _revert(path, view)
         done += [] if path.exists() else [view.run]

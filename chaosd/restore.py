@@ -10,7 +10,7 @@ import msgspec
 from chaosd import timer
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal, Record, live, tidy
-from chaosd.kernel import leftovers
+from chaosd.kernel import cgroup_scrub, leftovers
 from chaosd.kernel.edit import Edit, Undo, from_data
 
 STALE_TIMEOUT = 60.0
@@ -126,6 +126,7 @@ def recover_stale() -> list[str]:
         One line for each edit that is still stuck.
     """
     problems = []
+    cgroup_scrub.sweep()
     for path in live():
         journal = Journal.take_over(path, timeout=STALE_TIMEOUT)
         if journal is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 from chaosd.kernel.cgroup import hierarchies, parent_of
 from chaosd.kernel.cgroup_group import dissolve
@@ -27,6 +29,15 @@ def remove(path: str) -> Undo:
     if not _is_ours(path):
         raise ValueError(f"{path} does not bear our mark")
     return dissolve(path, parent_of(path))
+
+
+def sweep() -> None:
+    """Remove the cgroups of trials whose process was killed: they are empty, at the top of a hierarchy."""
+    for mount in set(hierarchies().values()):
+        for path in glob.glob(f"{mount}/{MARK}-probe-*"):
+            if not _is_live(path, ()):
+                with suppress(OSError):
+                    os.rmdir(path)
 
 
 def _is_ours(path: str) -> bool:

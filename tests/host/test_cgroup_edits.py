@@ -46,6 +46,7 @@ from chaosd.kernel.cgroup_group import Move, Subgroup, dissolve
 from chaosd.kernel.cgroup_scrub import remove, strays
 from chaosd.kernel.edit import Undo
 from chaosd.kernel.process import ProcessRef
+from chaosd.restore import recover_stale
 from chaosd.units import Size
 
 BREEDER = """
@@ -208,6 +209,20 @@ def test_leftovers_of_a_dead_run_are_found_and_removed() -> None:
         for name in os.listdir(ref.path):
             if os.path.isdir(f"{ref.path}/{name}"):
                 os.rmdir(f"{ref.path}/{name}")
+
+
+def test_a_trial_that_was_killed_is_swept_away_by_the_next_run() -> None:
+    top = next(iter(hierarchies().values()))
+    with spawn(["true"]) as process:
+        process.wait()
+    dead, alive = (f"{top}/chaosd-probe-{pid}-1" for pid in (process.pid, os.getpid()))
+    for path in (dead, alive):
+        os.mkdir(path)
+    try:
+        recover_stale()
+        assert (os.path.exists(dead), os.path.exists(alive)) == (False, True)
+    finally:
+        os.rmdir(alive)
 
 
 def test_configuration_holds_settings_and_no_counters() -> None:
