@@ -109,6 +109,10 @@ def applied(edits: Sequence[Edit], *, elsewhere: bool = False) -> Iterator[None]
             edit.apply()
             assert edit.present(), edit
         yield
+    except BaseException:
+        for edit in reversed(done):  # here, so that no helper of this process stays for the tests to come
+            edit.revert()
+        raise
     finally:
         outcomes = revert_elsewhere(done) if elsewhere else [edit.revert() for edit in reversed(done)]
     assert outcomes
