@@ -160,7 +160,7 @@ def test_a_burn_competes_with_its_target_within_its_limit() -> None:
         limit = change(ref, file, quota)
         with applied([limit]):
             alone = share(busy.pid, 3)
-            with loaded(CpuBurn(percent=CpuShare(100)), owner(key, ref)) as load:
+            with loaded(CpuBurn(each=Percent(100)), owner(key, ref)) as load:
                 assert place(pid_of(load), key) == ref.path
                 until(lambda: evidence(load).injected, "no worker")
                 assert share(busy.pid, 3) < alone * 0.75

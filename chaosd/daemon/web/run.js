@@ -8,6 +8,7 @@ import { read, refresh, state, watch } from "./state.js";
 import { clock, moment, number, rate, seconds, several, share, tone } from "./words.js";
 
 const SLOWEST = 250; // milliseconds between two drawings
+const AGAIN = 1000;
 const WHEN = ["before", "during", "after"];
 const NEWEST = 8;
 
@@ -25,7 +26,12 @@ export function run(place, name) {
   };
   const unwatch = watch(() => performance.now() - drawn > SLOWEST && show());
   const ticking = setInterval(show, 500);
-  read(name).then(show, (error) => gone || fill(place, h("div", { class: "notice bad" }, h("div", {}, problem(error)))));
+  const ask = () => read(name).then(show, (error) => {
+    if (gone || page) return; // what is shown goes on with the stream
+    fill(place, h("div", { class: "notice bad" }, h("div", {}, problem(error))));
+    if (error.status === 0 || error.status >= 500) setTimeout(() => gone || ask(), AGAIN); // it may come back
+  });
+  ask();
   return () => {
     gone = true;
     unwatch();
