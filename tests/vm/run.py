@@ -185,7 +185,8 @@ class Guest:
     def _prepare(self) -> None:
         number = KERNELS.index(self.kernel)
         hand = {} if self._whole else {"CHAOSD_HAND": f"{(number + self._shift) % HANDS}/{HANDS}"}
-        environment = hand | {
+        chaos = {name: os.environ[name] for name in ("CHAOSD_CHAOS",) if name in os.environ}
+        environment = hand | chaos | {
             "CHAOSD_LEAVE_OUT": ",".join(NOT_EMULATED),
             "CHAOSD_CRASH_SHARE": os.environ.get("CHAOSD_CRASH_SHARE", "0.03"),
             "CHAOSD_CRASH_OFFSET": str(11 * number),
