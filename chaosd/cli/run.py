@@ -133,8 +133,8 @@ def inject(
 
     from chaosd import client
 
-    text = client.single(fault, fields, target, **_given(duration=duration, seed=seed))
-    order = {"text": text, "yes_entire_system": yes_entire_system}
+    told = client.single(fault, fields, target, **_given(duration=duration, seed=seed))
+    order = told | {"yes_entire_system": yes_entire_system}
     if dry_run:
         _show_plan(load, order, as_json)
         return

@@ -108,7 +108,7 @@ class Calendar:
     async def _run(self, due: Due) -> None:
         entry = due.schedule.entry
         text, name = scenario.read(entry.scenario)
-        order = {"scenario": "", "text": text, "overrides": entry.overrides(), "name": name}
+        order = {"scenario": "", "text": text, "name": name, "overrides": entry.overrides()}
         called = f"schedule {due.schedule.name}"
         # what root has written down may run programs
         child, header = await self._runs.start("run", called, **order, confirmed=False, allow=None)

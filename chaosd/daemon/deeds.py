@@ -145,7 +145,7 @@ def read(order: Order) -> Scenario:
     Raises:
         ChaosdError: no such scenario, or what is wrong in it; or the daemon must not run a program of it.
     """
-    text, name = order["text"], order.get("name", "scenario")
+    text, name = order["text"], order.get("name") or os.path.join(order["folder"], "scenario")
     if order["scenario"]:
         text, name = library(order["scenario"]).read_text("utf-8"), order["scenario"]
     parsed = scenario.parse(text, name, order["overrides"])

@@ -43,6 +43,7 @@ class Order(_Settled, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     scenario: Annotated[str, Meta(description="name of a scenario that comes with chaosd")] = ""
     text: Annotated[str, Meta(description="a scenario in YAML, instead")] = ""
+    folder: Annotated[str, Meta(description="of text: where relative sources of probes are looked for")] = ""
 
     def prepared(self) -> dict[str, Any]:
         """The same for the zygote (``ChaosdError`` unless it is one of the two)."""
@@ -50,6 +51,7 @@ class Order(_Settled, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return {
             "scenario": self.scenario,
             "text": self.text,
+            "folder": self.folder,
             "overrides": self.set | self.own(),
             "confirmed": self.yes_entire_system,
         }
@@ -60,6 +62,10 @@ class SuiteOrder(_Settled, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     category: Annotated[str, Meta(description="of scenarios that come with chaosd, or all")] = ""
     text: Annotated[str, Meta(description="a suite in YAML, instead")] = ""
+    files: Annotated[
+        dict[str, str],
+        Meta(description="scenarios in YAML that the suite names and that do not come with chaosd"),
+    ] = {}
     pause: Annotated[str | None, Meta(description="between two runs, such as 5s")] = None
     on_failure: Annotated[Literal["continue", "stop"] | None, Meta(description="when a run fails")] = None
 
@@ -69,6 +75,7 @@ class SuiteOrder(_Settled, frozen=True, kw_only=True, forbid_unknown_fields=True
         return {
             "category": self.category,
             "text": self.text,
+            "files": self.files,
             "overrides": self.own(),
             "settings": self.set,
             "pause": self.pause,

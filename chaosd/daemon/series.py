@@ -33,7 +33,7 @@ def suite(order: Order, tell: Tell) -> int:
     overrides = order["overrides"]
     if "duration" in overrides:
         overrides = overrides | {"duration": Duration.parse(overrides["duration"])}
-    scenarios = suites.scenarios(chosen, overrides, order["settings"])
+    scenarios = suites.scenarios(suites.settled(chosen, overrides, order["settings"]))
     for each in scenarios:
         permit(each, order["allow"])
     tell({"type": "suite", "name": chosen.name, "scenarios": [each.name for each in scenarios]})
@@ -51,8 +51,9 @@ def _suite(order: Order) -> Suite:
     for item in items if isinstance(items, list) else ():
         words = item if isinstance(item, dict) else [item]
         for word in words:  # a name would else be taken for that of a file
-            library(str(word))
-    return suites.parse(order["text"], "suite", Path("/nonexistent"))
+            if word not in order["files"]:
+                library(str(word))
+    return suites.parse(order["text"], "suite", Path("/nonexistent"), order["files"])
 
 
 def _settled(chosen: Suite, order: Order) -> Suite:
