@@ -73,7 +73,7 @@ async def _serve(
     config: Config, zygote: Zygote, webhook: Webhook | None, end: socket.socket, port: socket.socket | None
 ) -> None:
     runs = Runs(zygote)
-    calendar = Calendar(runs)
+    calendar = Calendar(runs, config.allow)
     monkey = Primate(Path(config.monkey), runs) if config.monkey else None
     meter = Meter(runs, calendar, monkey, webhook)
     app = api.application(Daemon(config, runs, calendar, monkey, meter))
