@@ -46,16 +46,20 @@ class Order(_Settled, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     scenario: Annotated[str, Meta(description="name of a scenario that comes with chaosd")] = ""
     text: Annotated[str, Meta(description="a scenario in YAML, instead")] = ""
+    on_restart: Annotated[
+        Literal["end", "follow"] | None, Meta(description="what becomes of the run when its target ends")
+    ] = None
     folder: Annotated[str, Meta(description="of text: where relative sources of probes are looked for")] = ""
 
     def prepared(self) -> dict[str, Any]:
         """The same for the zygote (``ChaosdError`` unless it is one of the two)."""
         _one_of(scenario=self.scenario, text=self.text)
+        restart = {"on_restart": self.on_restart} if self.on_restart else {}
         return {
             "scenario": self.scenario,
             "text": self.text,
             "folder": self.folder,
-            "overrides": self.set | self.own(),
+            "overrides": self.set | self.own() | restart,
             "confirmed": self.yes_entire_system,
         }
 
