@@ -55,7 +55,7 @@ def _suite(order: Order) -> Suite:
     for item in items if isinstance(items, list) else ():
         words = item if isinstance(item, dict) else [item]
         for word in words:  # a name would else be taken for that of a file
-            if word not in order["files"]:
+            if str(word) not in order["files"]:
                 library(str(word))
     return suites.parse(order["text"], "suite", Path("/nonexistent"), order["files"])
 

@@ -217,6 +217,9 @@ def test_a_suite_is_run_followed_and_stopped(daemon: Daemon, service: str) -> No
     assert not daemon.journals()
     lines = daemon.read("GET", f"/v1/suites/{begun['suite']}/events")[1].splitlines()
     assert json.loads(lines[-1])["exit"] == 6
+    for item in ("[]", "[[1]]", "5", "{5: {}}", "[1, {}]", "null", "{a: {}, b: {}}"):
+        wrong = {"text": f"name: x\nscenarios: [{item}]\n", "files": {"a": "name: a\n", "b": ""}, **target}
+        assert daemon.ask("POST", "/v1/suites", wrong)[0] in (404, 422), item
     status, problem = daemon.ask("POST", "/v1/suites", {"category": "netwrk", **target})
     assert (status, problem["hint"]) == (422, "did you mean network?")
 
