@@ -170,14 +170,22 @@ def test_a_dry_run_shows_every_plan_and_touches_nothing(daemon: Daemon) -> None:
     assert daemon.get("/v1/history") == before
 
 
-def test_a_daemon_that_dies_is_told_of_and_its_run_is_put_back() -> None:
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("suite", "suite.yaml"), "what did the suite has died; its run is being put back"),
+        (("run", "long.yaml"), "the daemon died; run "),
+    ],
+)
+def test_a_daemon_that_dies_is_told_of_and_its_run_is_put_back(words: tuple[str, ...], says: str) -> None:
     with daemonized.daemon() as daemon:
         (daemon.folder / "long.yaml").write_text(PAUSE.format(duration="60s"), "utf-8")
+        suite(daemon, "long")
         pid = daemon.sleeper()
-        process = daemon.begin("suite", suite(daemon, "long"), "--target", f"pid:{pid}")
+        process = daemon.begin(*words, "--target", f"pid:{pid}")
         until(lambda: state_of(pid) == "T", "not paused", 60)
         daemon.process.kill()
         daemon.process.wait()
         status, out = ended(process)
-        assert (status, "what did the suite has died; its run is being put back" in out) == (2, True), out
+        assert (status, says in out) == (2, True), out
         until(lambda: state_of(pid) == "S" and not daemon.journals(), "not put back", 30)
