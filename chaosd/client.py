@@ -23,6 +23,10 @@ class ForbiddenError(ChaosdError):
     """The daemon may not do it, or not for this user."""
 
 
+class GoneError(ChaosdError):
+    """The daemon does not answer, or has died meanwhile."""
+
+
 _KINDS = {403: ForbiddenError, 409: BusyError, 501: UnsupportedError}
 
 
@@ -63,12 +67,18 @@ def read(method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
 
 
 def events(run: str) -> Iterator[dict[str, Any]]:
-    """The records of a live run, from the first to the last, as they are written.
+    """The records of a live run, from the first to the last, as they are written; else as ``follow``."""
+    return follow(f"/v1/runs/{run}/events")
+
+
+def follow(path: str) -> Iterator[dict[str, Any]]:
+    """What a stream tells, from the first to the last.
 
     Raises:
-        ChaosdError: there is no such run, or the daemon went away.
+        GoneError: the daemon went away.
+        ChaosdError: there is no such thing.
     """
-    with closing(_lines("GET", f"/v1/runs/{run}/events", None, b"\n")) as lines:
+    with closing(_lines("GET", path, None, b"\n")) as lines:
         yield from map(json.loads, lines)
 
 
@@ -92,7 +102,7 @@ def named(word: str) -> dict[str, str]:
         return {"scenario": word}
     try:
         with open(word, encoding="utf-8") as file:
-            return {"text": file.read()}
+            return {"text": file.read(), "folder": os.path.dirname(os.path.abspath(word))}
     except FileNotFoundError:
         raise ChaosdError(f"no such file: {word}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -110,18 +120,18 @@ def _is_file(word: str) -> bool:
     return word not in library()
 
 
-def single(fault: str, fields: Mapping[str, Any], target: str, **given: Any) -> str:
-    """The scenario of one fault, as ``direct.single`` has it, for the daemon to read.
+def single(fault: str, fields: Mapping[str, Any], target: str, **given: Any) -> dict[str, str]:
+    """The scenario of one fault, as ``direct.single`` has it, as the daemon is told of it.
 
     Args:
         fault: its name.
         fields: what is set of it.
         target: what to aim it at.
-        given: duration, and maybe seed.
+        given: duration, and maybe seed and on_restart.
     """
     radius = "entire-system" if target == "host" else "service-cluster"
     text = {"name": fault, "faults": [{fault: fields}], "blast_radius": radius, "target": target, **given}
-    return json.dumps(text, default=str)
+    return {"text": json.dumps(text, default=str), "folder": os.getcwd()}
 
 
 def _lines(method: str, path: str, body: dict[str, Any] | None, end: bytes) -> Generator[bytes, None, None]:
@@ -138,28 +148,37 @@ def _lines(method: str, path: str, body: dict[str, Any] | None, end: bytes) -> G
                 connection.settimeout(None)  # a run may say nothing for a while
                 yield from _split(parts, end) if end else parts
     except (OSError, ValueError) as error:
-        raise ChaosdError(
+        raise GoneError(
             f"the daemon at {api_socket()} does not answer: {error}", hint="journalctl -u chaosd"
         ) from None
 
 
 def _answer(answer: IO[bytes]) -> Iterator[bytes]:
-    status = int(answer.readline().split()[1])
+    status = int((answer.readline() or _gone()).split()[1])
     fields = {}
     while (line := answer.readline().strip()) and b":" in line:
         name, _, value = line.partition(b":")
         fields[name.lower()] = value.strip().lower()
     chunked = fields.get(b"transfer-encoding") == b"chunked"
-    parts = _chunks(answer) if chunked else iter([answer.read(int(fields.get(b"content-length", b"0")))])
+    parts = _chunks(answer) if chunked else iter([_whole(answer, int(fields.get(b"content-length", b"0")))])
     if status >= 400:
         raise _refusal(status, json.loads(b"".join(parts)))
     return parts
 
 
+def _whole(answer: IO[bytes], length: int) -> bytes:
+    found = answer.read(length)
+    return found if len(found) == length else _gone()
+
+
 def _chunks(answer: IO[bytes]) -> Iterator[bytes]:
-    while size := int(answer.readline(), 16):
+    while size := int(answer.readline() or _gone(), 16):
         yield answer.read(size)
         answer.readline()
+
+
+def _gone() -> bytes:
+    raise ConnectionResetError("it has ended")
 
 
 def _split(parts: Iterator[bytes], end: bytes) -> Iterator[bytes]:

@@ -12,16 +12,23 @@ from chaosd.checks.threshold import HOST, defaults
 from chaosd.document import Problems
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import find, registry
-from chaosd.scenario import LONGEST, Radius, Scenario
+from chaosd.scenario import LONGEST, OnRestart, Radius, Scenario
 from chaosd.step import Step
 from chaosd.units import Duration
 
 
-def single(fault: str, fields: Mapping[str, Any], target: str, duration: str, seed: int | None) -> Scenario:
+def single(
+    fault: str,
+    fields: Mapping[str, Any],
+    target: str,
+    duration: str,
+    seed: int | None,
+    on_restart: OnRestart = "end",
+) -> Scenario:
     """A scenario of one fault, for ``chaosd inject``."""
     scenario = several([(fault, fields)], fault, duration, seed)
     radius: Radius = "entire-system" if target == "host" else scenario.blast_radius
-    return replace(scenario, target=target, blast_radius=radius)
+    return replace(scenario, target=target, blast_radius=radius, on_restart=on_restart)
 
 
 def several(

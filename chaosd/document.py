@@ -140,7 +140,10 @@ def _hook(kind: type, value: Any) -> Any:
     parse = getattr(kind, "parse", None)
     if parse is None:
         raise NotImplementedError(f"no way to read a {kind}")
-    return parse(value)
+    try:
+        return parse(value)
+    except TypeError as error:  # msgspec would take it for a wrong value, and it is a mistake in parse
+        raise RuntimeError(f"{kind.__name__} cannot read a {type(value).__name__}") from error
 
 
 def convert(value: Any, kind: Any) -> Any:
@@ -151,7 +154,7 @@ def convert(value: Any, kind: Any) -> Any:
     """
     try:
         return msgspec.convert(value, kind, dec_hook=_hook)
-    except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
+    except (msgspec.ValidationError, ValueError, OverflowError) as error:
         said = str(error).replace(" - at `$`", "").replace("`array`", "a list such as [1, 2]")
         raise ChaosdError(said.replace("`", "")) from None
 

@@ -250,7 +250,8 @@ class _Run:
             raise Ended("aborted", "the watchdog died")
         if now() - self.sampled >= SAMPLE:
             self._sample()
-            self._check_held()
+            if self.live:
+                self._check_held()
         if self.live:
             self.sampler.heard()
             self.judge.look(self.sampler, now(), self.live)
@@ -262,15 +263,12 @@ class _Run:
         return bool(self.until and select.select(self.until, [], [], 0)[0])
 
     def _check_held(self) -> None:
-        if not self.live:
-            return
         self.timeline.check_targets()
         for edit in [*self.applied]:
             if (why := edit.lost()) and not self._over():
                 self.timeline.check_targets()  # that may be why
-                if edit not in self.applied:
-                    continue
-                raise Ended("aborted", f"{edit.describe()}: {why}")
+                if edit in self.applied:
+                    raise Ended("aborted", f"{edit.describe()}: {why}")
 
     def _renew(self) -> None:
         self.pulse.beat()

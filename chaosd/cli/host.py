@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,11 +89,17 @@ def _show_calendar(told: dict[str, Any]) -> None:
         coming = "paused" if row["paused"] else f"next {row['next'][0]}" if row["next"] else "never due again"
         click.echo(f"schedule {row['name']}: {row['scenario']}, {coming}")
     if monkey := told.get("monkey"):
-        click.echo(
-            f"monkey {monkey['name']}: " + ("paused" if monkey["paused"] else f"next tick {monkey['next']}")
-        )
+        click.echo(next(monkey_lines(monkey)))
     for problem in told.get("problems", []):
         click.echo(f"problem: {problem}")
+
+
+def monkey_lines(row: dict[str, Any]) -> Iterator[str]:
+    """The daemon's monkey in a line, and what it has decided last in another."""
+    yield f"monkey {row['name']}: " + ("paused" if row["paused"] else f"next tick {row['next']}")
+    if last := row["last"]:
+        did = f"{last['scenario']} on {last['target']}" if last["scenario"] else f"nothing: {last['why_not']}"
+        yield f"  last {last['at']}  {did}"
 
 
 @click.command()

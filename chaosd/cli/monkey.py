@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chaosd import client
 from chaosd.cli.output import print_json
+from chaosd.errors import ChaosdError
 
 if TYPE_CHECKING:
     from chaosd.orchestrate.monkey import Config, Decision
     from chaosd.report.fold import View
 
+_OF_DAEMON = ("status", "pause", "resume")
+
 
 @click.command()
-@click.argument("config", metavar="CONFIG.yaml")
+@click.argument("config", metavar="CONFIG.yaml|status|pause|resume")
 @click.option("--once", is_flag=True, help="Deal with the tick of this moment, and end.")
 @click.option("--dry-run", is_flag=True, help="Show what the next ticks would bring; touch nothing.")
 @click.option("--ticks", type=click.IntRange(1, 10_000), default=24, help="How many ticks --dry-run shows.")
@@ -31,12 +35,16 @@ def monkey(config: str, once: bool, dry_run: bool, ticks: int, seed: int | None,
     One tick after the other is dealt with until a signal comes. Each run is an ordinary one: watched,
     ended by its thresholds, put back. The exit status is 0, that of a run which the signal has
     ended, or 10 if something could not be put back; with --once it is that of the run.
+
+    `chaosd monkey status`, `pause` and `resume` are for the monkey of the daemon, where that has one.
     """
+    if config in _OF_DAEMON:
+        _ask_daemon(config, as_json)
+        return
     from pathlib import Path
 
     from msgspec.structs import replace
 
-    from chaosd.errors import ChaosdError
     from chaosd.orchestrate import monkey as choices
 
     loaded = choices.load(Path(config))
@@ -62,6 +70,7 @@ def _run(config: Config, name: str, once: bool, as_json: bool) -> int:
         else:
             click.echo(_line(config, decision, view))
 
+    _look_beside(name)
     held = state.hold(f"monkey-{name}")
     try:
         monkey = Monkey(config, name, tell)
@@ -69,6 +78,38 @@ def _run(config: Config, name: str, once: bool, as_json: bool) -> int:
             return int(monkey.step(config.tick(time.time()), stop) if once else monkey.run(stop))
     finally:
         os.close(held)
+
+
+def _ask_daemon(word: str, as_json: bool) -> None:
+    from chaosd.cli.host import monkey_lines
+
+    if not client.wanted():
+        raise ChaosdError("no daemon serves here", hint="a monkey started by hand ends with Ctrl-C")
+    if word == "status":
+        row = client.ask("GET", "/v1/status")["monkey"]
+        if row is None:
+            raise ChaosdError(
+                "this daemon has no monkey", hint="name its file as monkey in the configuration"
+            )
+    else:
+        row = client.ask("POST", f"/v1/monkey/{word}", {})
+    if as_json:
+        print_json(row)
+        return
+    for line in monkey_lines(row):
+        click.echo(line)
+
+
+def _look_beside(name: str) -> None:
+    """Two monkeys of one name would share what they remember; two of different names act side by side."""
+    if not client.wanted():
+        return
+    row = client.ask("GET", "/v1/status")["monkey"]
+    if row is None:
+        return
+    if row["name"] == name:
+        raise ChaosdError(f"the daemon's monkey goes by {name} already", hint="chaosd monkey status")
+    click.echo(f"chaosd: the daemon has a monkey as well: {row['name']}; see chaosd monkey status", err=True)
 
 
 def _rehearse(config: Config, name: str, ticks: int, as_json: bool) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chaosd.cli.render import Progress
     from chaosd.journal import Record
     from chaosd.report.fold import View
-    from chaosd.scenario import Scenario
+    from chaosd.scenario import OnRestart, Scenario
 
 _Command = Callable[..., Any]
 
@@ -31,6 +31,12 @@ def _common(function: _Command) -> _Command:
         click.option("--duration", metavar="D", help="How long the fault lasts, such as 30s; at most 30m."),
         click.option(
             "--seed", type=int, help="Seed of every random choice; the same seed, the same choices."
+        ),
+        click.option(
+            "--on-restart",
+            type=click.Choice(["end", "follow"]),
+            help="What becomes of the run when its target ends: it ends as well, which is what "
+            "happens if neither this nor the scenario says more, or goes on when that is back.",
         ),
         click.option("--yes-entire-system", is_flag=True, help="Yes, this may reach the entire system."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead."),
@@ -72,6 +78,7 @@ def run(
     settings: dict[str, Any],
     duration: str | None,
     seed: int | None,
+    on_restart: OnRestart | None,
     yes_entire_system: bool,
     as_json: bool,
     dry_run: bool,
@@ -82,7 +89,7 @@ def run(
     Checks that the steady state holds, injects the faults, watches, puts everything back, and
     checks that the steady state returns.
     """
-    own = _given(target=target, duration=duration, seed=seed)
+    own = _given(target=target, duration=duration, seed=seed, on_restart=on_restart)
 
     def load() -> Scenario:
         from chaosd.scenario import load
@@ -112,6 +119,7 @@ def inject(
     target: str | None,
     duration: str | None,
     seed: int | None,
+    on_restart: OnRestart | None,
     yes_entire_system: bool,
     as_json: bool,
     dry_run: bool,
@@ -129,12 +137,13 @@ def inject(
     def load() -> Scenario:
         from chaosd.direct import single
 
-        return single(fault, fields, target, duration, seed)
+        return single(fault, fields, target, duration, seed, on_restart or "end")
 
     from chaosd import client
 
-    text = client.single(fault, fields, target, **_given(duration=duration, seed=seed))
-    order = {"text": text, "yes_entire_system": yes_entire_system}
+    given = _given(duration=duration, seed=seed, on_restart=on_restart)
+    told = client.single(fault, fields, target, **given)
+    order = told | {"yes_entire_system": yes_entire_system}
     if dry_run:
         _show_plan(load, order, as_json)
         return
@@ -152,11 +161,12 @@ def plan(
     settings: dict[str, Any],
     duration: str | None,
     seed: int | None,
+    on_restart: OnRestart | None,
     yes_entire_system: bool,
     as_json: bool,
 ) -> None:
     """Show what SCENARIO would do on this host: mechanisms, edits, effect. Nothing is touched."""
-    own = _given(target=target, duration=duration, seed=seed)
+    own = _given(target=target, duration=duration, seed=seed, on_restart=on_restart)
 
     def load() -> Scenario:
         from chaosd.scenario import load

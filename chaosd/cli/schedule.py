@@ -6,12 +6,16 @@ import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
+from chaosd import client
 from chaosd.cli import complete
 from chaosd.cli.output import print_json
 from chaosd.cli.run import set_option
+from chaosd.client import ForbiddenError
+from chaosd.errors import ChaosdError
 
 if TYPE_CHECKING:
     from chaosd.orchestrate.scheduler import Due
@@ -24,7 +28,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 def schedule() -> None:
     """Run scenarios by the calendar.
 
-    A schedule is a file in /etc/chaosd/schedules.d, which may as well be written by hand.
+    A schedule is a file in /etc/chaosd/schedules.d, which may as well be written by hand. Where the daemon
+    serves, members of its group add, list and pause them, and remove those that they have added.
     """
 
 
@@ -44,31 +49,60 @@ def schedule() -> None:
 @_json
 def add(name: str, scenario: str, settings: dict[str, Any], as_json: bool, **given: Any) -> None:
     """Write the schedule NAME, by which SCENARIO is run."""
+    data = {key: value for key, value in given.items() if value is not None}
+    if settings:
+        data["set"] = settings
+    if client.instead():
+        _tell(_added(name, scenario, data), as_json)
+        return
     from pathlib import Path
 
     from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import scheduler, timetable
     from chaosd.scenario import library
 
     _check_root()
     if scenario not in library() and Path(scenario).is_file():
         scenario = str(Path(scenario).resolve())
-    data = {"scenario": scenario, "set": settings or None, **given}
-    added = schedules.add(name, {key: value for key, value in data.items() if value is not None})
+    schedules.add(name, {"scenario": scenario, **data})
+    _tell(_resumed(name), as_json)
+
+
+def _added(name: str, scenario: str, data: dict[str, Any]) -> dict[str, Any]:
+    told = client.named(scenario)
+    told.pop("folder", None)  # the daemon keeps the scenario in a folder of its own
+    try:
+        return dict(client.ask("POST", "/v1/schedules", {"name": name, **told, **data}))
+    except ForbiddenError:
+        raise
+    except ChaosdError:
+        from chaosd.scenario import load
+
+        own = {key: data[key] for key in ("target", "duration", "seed") if key in data}
+        load(scenario, data.get("set", {}) | own)  # says what is wrong by the name that it has here
+        raise
+
+
+def _resumed(name: str) -> dict[str, Any]:
+    """The daemon is told, for it would look only in a minute."""
+    if client.wanted():
+        return _asked(name, "resume")
+    from chaosd.orchestrate import schedule as schedules
+    from chaosd.orchestrate import scheduler, timetable
+
+    found = schedules.find(name)
     scheduler.resume(name, time.time())
-    _tell(timetable.row(added), as_json)
+    return timetable.row(found)
+
+
+def _asked(name: str, deed: str) -> dict[str, Any]:
+    return dict(client.ask("POST", f"/v1/schedules/{quote(name, safe='')}/{deed}", {}))
 
 
 @schedule.command("list")
 @_json
 def list_schedules(as_json: bool) -> None:
     """List every schedule, when it is due next and when it was last run."""
-    from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import timetable
-
-    _check_root()
-    found, problems = schedules.read_all()
-    rows = [timetable.row(each) for each in found]
+    rows, problems = _known()
     if as_json:
         print_json({"schedules": rows, "problems": problems})
         return
@@ -80,16 +114,24 @@ def list_schedules(as_json: bool) -> None:
         click.echo("there are no schedules; see: chaosd schedule add --help")
 
 
+def _known() -> tuple[list[dict[str, Any]], list[str]]:
+    if client.instead():
+        told = client.ask("GET", "/v1/status")
+        return told["schedules"], told["problems"]
+    from chaosd.orchestrate import schedule as schedules
+    from chaosd.orchestrate import timetable
+
+    _check_root()
+    found, problems = schedules.read_all()
+    return [timetable.row(each) for each in found], problems
+
+
 @schedule.command()
 @click.argument("name")
 @_json
 def show(name: str, as_json: bool) -> None:
     """Show a schedule, and when it is due next."""
-    from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import timetable
-
-    _check_root()
-    row = timetable.row(schedules.find(name))
+    row = _found(name)
     if as_json:
         print_json(row)
         return
@@ -98,17 +140,30 @@ def show(name: str, as_json: bool) -> None:
         click.echo(f"  {at}")
 
 
+def _found(name: str) -> dict[str, Any]:
+    if client.instead():
+        return dict(client.ask("GET", f"/v1/schedules/{quote(name, safe='')}"))
+    from chaosd.orchestrate import schedule as schedules
+    from chaosd.orchestrate import timetable
+
+    _check_root()
+    return timetable.row(schedules.find(name))
+
+
 @schedule.command()
 @click.argument("name")
 @_json
 def remove(name: str, as_json: bool) -> None:
     """Delete the schedule NAME and what is known of it."""
-    from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import scheduler
+    if client.instead():
+        _asked(name, "remove")
+    else:
+        from chaosd.orchestrate import schedule as schedules
+        from chaosd.orchestrate import scheduler
 
-    _check_root()
-    schedules.remove(name)
-    scheduler.forget(name)
+        _check_root()
+        schedules.remove(name)
+        scheduler.forget(name)
     _tell({"name": name, "removed": True}, as_json, f"{name}: removed")
 
 
@@ -117,12 +172,15 @@ def remove(name: str, as_json: bool) -> None:
 @_json
 def pause(name: str, as_json: bool) -> None:
     """Let the schedule NAME rest; what becomes due meanwhile is not run afterwards."""
-    from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import scheduler
+    if client.instead():
+        _asked(name, "pause")
+    else:
+        from chaosd.orchestrate import schedule as schedules
+        from chaosd.orchestrate import scheduler
 
-    _check_root()
-    schedules.find(name)
-    scheduler.pause(name)
+        _check_root()
+        schedules.find(name)
+        scheduler.pause(name)
     _tell({"name": name, "paused": True}, as_json, f"{name}: paused")
 
 
@@ -131,13 +189,9 @@ def pause(name: str, as_json: bool) -> None:
 @_json
 def resume(name: str, as_json: bool) -> None:
     """Let the schedule NAME be due again, from now on."""
-    from chaosd.orchestrate import schedule as schedules
-    from chaosd.orchestrate import scheduler, timetable
-
-    _check_root()
-    found = schedules.find(name)
-    scheduler.resume(name, time.time())
-    _tell(timetable.row(found), as_json)
+    if not client.wanted():
+        _check_root()
+    _tell(_resumed(name), as_json)
 
 
 @schedule.command()
@@ -166,8 +220,6 @@ def run(as_json: bool) -> None:
 
 
 def _check_root() -> None:
-    from chaosd.errors import ChaosdError
-
     if os.geteuid() != 0:
         raise ChaosdError("schedules are for root", hint="sudo chaosd ...")
 
@@ -194,9 +246,9 @@ def _event(what: str, due: Due | None, view: View | None, as_json: bool) -> None
 def _line(row: dict[str, Any]) -> str:
     target = f" on {row['target']}" if row["target"] else ""
     coming = "paused" if row["paused"] else f"next {row['next'][0]}" if row["next"] else "never due again"
-    return f"{row['name']}  {row['cron']}  {row['scenario']}{target}  {coming}" + (
-        f"  last {row['last']}" if row["last"] else ""
-    )
+    last = f"  last {row['last']}" if row["last"] else ""
+    by = f"  added by {row['added_by']}" if row["added_by"] else ""
+    return f"{row['name']}  {row['cron']}  {row['scenario']}{target}  {coming}{last}{by}"
 
 
 def _tell(data: dict[str, Any], as_json: bool, text: str = "") -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,10 +12,11 @@ import click
 from chaosd.cli import complete
 from chaosd.cli.output import print_json
 from chaosd.cli.run import set_option
+from chaosd.errors import ChaosdError
 
 if TYPE_CHECKING:
     from chaosd.orchestrate.suite import Outcome, Suite
-    from chaosd.report.render import Form
+    from chaosd.report.render import Form, Skipped
     from chaosd.scenario import Scenario
 
 _HELP = """Run the scenarios of a CATEGORY, of all categories, or of a suite FILE, one after the other.
@@ -82,7 +85,8 @@ def suite(
     length = Duration.parse(duration) if duration is not None else None
     given = {"target": target, "duration": length, "seed": seed}
     overrides = {key: value for key, value in given.items() if value is not None}
-    scenarios = suites.scenarios(chosen, overrides, settings)
+    chosen = suites.settled(chosen, overrides, settings)
+    scenarios = suites.scenarios(chosen)
     if dry_run:
         _rehearse(chosen, scenarios, as_json)
         return
@@ -97,44 +101,57 @@ def suite(
 
 
 def _run(chosen: Suite, scenarios: list[Scenario], confirmed: bool, as_json: bool) -> Outcome:
-    import os
-
-    from chaosd.errors import ChaosdError
+    from chaosd.cli import through_suite
     from chaosd.orchestrate import suite as suites
-    from chaosd.orchestrate.waiting import Stop
 
-    if os.geteuid() != 0:
+    begun = through_suite.begin(chosen, confirmed=confirmed)
+    if begun is None and os.geteuid() != 0:
         raise ChaosdError("chaosd changes kernel state and must be root", hint="sudo chaosd ...")
     watcher = suites.Watcher()
     if not as_json:
         from chaosd.cli.live import Live
 
         watcher = Live(len(scenarios))
+    if begun is not None:
+        return through_suite.follow(begun, scenarios, watcher)
+    from chaosd.orchestrate.waiting import Stop
+
     with Stop() as stop:
         return suites.run(chosen, scenarios, stop, watcher, confirmed=confirmed)
 
 
 def _rehearse(chosen: Suite, scenarios: list[Scenario], as_json: bool) -> None:
-    from chaosd import plan
     from chaosd.cli import render
-    from chaosd.orchestrate import suite as suites
     from chaosd.report.render import Skipped
 
     shown = []
-    for made in suites.rehearse(scenarios):
+    for made in _plans(chosen, scenarios):
         if isinstance(made, Skipped):
             shown.append({"scenario": made.scenario, "cannot": made.reason})
         else:
-            shown.append(plan.describe(made))
+            shown.append(made)
         if as_json:
             continue
         if isinstance(made, Skipped):
             render.say((made.scenario, "bold"), ("  would not be run: ", "yellow"), made.reason)
         else:
-            render.plan(shown[-1])
+            render.plan(made)
         render.say()
     if as_json:
         print_json({"suite": chosen.name, "plans": shown})
+
+
+def _plans(chosen: Suite, scenarios: list[Scenario]) -> Iterator[dict[str, Any] | Skipped]:
+    from chaosd import client, plan
+    from chaosd.cli import through_suite
+    from chaosd.orchestrate import suite as suites
+    from chaosd.report.render import Skipped
+
+    if client.instead():
+        yield from through_suite.rehearse(chosen, scenarios)
+        return
+    for made in suites.rehearse(scenarios):
+        yield made if isinstance(made, Skipped) else plan.describe(made)
 
 
 def _data(chosen: Suite, outcome: Outcome) -> dict[str, Any]:
@@ -148,7 +165,6 @@ def _data(chosen: Suite, outcome: Outcome) -> dict[str, Any]:
 
 def _reported(chosen: Suite, outcome: Outcome, folder: str) -> int:
     from chaosd.cli.output import print_error
-    from chaosd.errors import ChaosdError
 
     try:
         _write_report(chosen, outcome, folder)

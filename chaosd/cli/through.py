@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from chaosd import client
-from chaosd.client import ForbiddenError
+from chaosd.client import ForbiddenError, GoneError
 from chaosd.errors import ChaosdError
 
 if TYPE_CHECKING:
     from chaosd.journal import Record
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)  # not SIGHUP: the daemon goes on when a terminal is closed
 
 
 def begin(order: dict[str, Any], load: Callable[[], object]) -> str | None:
@@ -24,8 +27,26 @@ def begin(order: dict[str, Any], load: Callable[[], object]) -> str | None:
         load: the same by this process; raises what is wrong in its own words, if it can.
 
     Returns:
-        The run's id; None when it is for this process to do: no daemon serves, or it may not run a program
-        that root may.
+        The run's id; None when it is for this process to do, see ``asked``.
+
+    Raises:
+        ChaosdError: it was refused.
+    """
+    try:
+        begun = asked("/v1/runs", order)
+    except ForbiddenError:
+        raise
+    except ChaosdError:
+        load()
+        raise
+    return begun and str(begun["run"])
+
+
+def asked(path: str, order: dict[str, Any]) -> Any:
+    """What the daemon answers to an order.
+
+    Returns:
+        None when it is for this process to do: no daemon serves, or it may not run a program that root may.
 
     Raises:
         ChaosdError: it was refused.
@@ -33,18 +54,15 @@ def begin(order: dict[str, Any], load: Callable[[], object]) -> str | None:
     if not client.wanted():
         return None
     try:
-        return str(client.ask("POST", "/v1/runs", order)["run"])
+        return client.ask("POST", path, order)
     except ForbiddenError:
         if os.geteuid() == 0:
             return None
         raise
-    except ChaosdError:
-        load()
-        raise
 
 
 def follow(run: str, show: Callable[[Record], None]) -> int:
-    """Follow a run to its end; Ctrl-C ends the run, and this once it is put back.
+    """Follow a run to its end; Ctrl-C and SIGTERM end the run, and this once it is put back.
 
     Args:
         run: its id.
@@ -58,20 +76,31 @@ def follow(run: str, show: Callable[[Record], None]) -> int:
     """
     from chaosd.verdict import VERDICTS
 
-    former = signal.signal(signal.SIGINT, lambda *_: _stop(run))
     last: Record = {}
-    try:
+    with stopping(f"/v1/runs/{run}/stop"), suppress(GoneError):
         for record in client.events(run):
             show(record)
             last = record
-    finally:
-        signal.signal(signal.SIGINT, former)
     if last.get("type") != "end":
         raise ChaosdError(f"the daemon died; run {run} is being put back", hint="chaosd status")
     return int(VERDICTS[last["verdict"]])
 
 
-def _stop(run: str) -> None:
-    # in a thread: what this one waits for is the end of the very stream that is being read
-    stop = threading.Thread(target=client.ask, args=("POST", f"/v1/runs/{run}/stop", {}), daemon=True)
-    stop.start()
+@contextmanager
+def stopping(path: str) -> Iterator[None]:
+    """While this lasts, Ctrl-C and SIGTERM have the daemon do this, and nothing else."""
+
+    def stop() -> None:
+        with suppress(ChaosdError):  # how it ended is told by what is being followed
+            client.ask("POST", path, {})
+
+    def note(*_: object) -> None:
+        # in a thread: what this one waits for is the end of the very stream that is being read
+        threading.Thread(target=stop, daemon=True).start()
+
+    former = {number: signal.signal(number, note) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -9,10 +9,11 @@ from starlette.responses import Response
 
 from chaosd.daemon.api_runs import Following
 from chaosd.daemon.endpoint import FRAMES, LINES, Call, endpoint
-from chaosd.daemon.orders import Nothing, SuiteOrder
+from chaosd.daemon.orders import Nothing, ScheduleOrder, SuiteOrder
 from chaosd.daemon.primate import Primate
 from chaosd.daemon.refusals import DeniedError
 from chaosd.daemon.runs import Child
+from chaosd.document import near
 from chaosd.errors import ChaosdError
 
 
@@ -64,6 +65,31 @@ async def schedules(call: Call) -> list[dict[str, Any]]:
     return call.daemon.calendar.rows()
 
 
+@endpoint("GET", "/v1/schedules/{name}", dict[str, Any])
+async def one_schedule(call: Call) -> dict[str, Any]:
+    """A schedule, when it is due next and when it was last run."""
+    name = _known(call)
+    return next(row for row in call.daemon.calendar.rows() if row["name"] == name)
+
+
+@endpoint("POST", "/v1/schedules", dict[str, Any], body=ScheduleOrder)
+async def add_schedule(call: Call) -> dict[str, Any]:
+    """Write a schedule, which may use no program and no file but what runs of clients may."""
+    order = call.body.prepared() | {"allow": call.daemon.config.allow}
+    who = call.peer.name if call.peer else "who has a certificate"
+    row: dict[str, Any] = await call.daemon.runs.ask("add_schedule", **order, who=who)
+    call.daemon.calendar.look()
+    return row
+
+
+@endpoint("POST", "/v1/schedules/{name}/remove", Nothing, body=Nothing)
+async def remove_schedule(call: Call) -> Nothing:
+    """Delete a schedule that was added here; one that root has written down is for root to delete."""
+    by_root = call.peer is not None and call.peer.uid == 0
+    call.daemon.calendar.remove(_known(call), by_root=by_root)
+    return Nothing()
+
+
 @endpoint("POST", "/v1/schedules/{name}/pause", dict[str, Any], body=Nothing)
 async def pause(call: Call) -> dict[str, Any]:
     """Let a schedule rest; what becomes due meanwhile is not run afterwards."""
@@ -78,8 +104,10 @@ async def resume(call: Call) -> dict[str, Any]:
 
 def _known(call: Call) -> str:
     name = call.path["name"]
-    if name not in [row["name"] for row in call.daemon.calendar.rows()]:
-        raise DeniedError(404, f"there is no schedule {name!r}", "see /v1/schedules")
+    known = [row["name"] for row in call.daemon.calendar.rows()]
+    if name not in known:
+        hint = near(name, known) if known else "see /v1/schedules"
+        raise DeniedError(404, f"there is no schedule {name!r}", hint)
     return name
 
 

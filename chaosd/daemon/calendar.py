@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from chaosd import events, scenario
-from chaosd.daemon.refusals import status_of
+from chaosd.daemon.refusals import DeniedError, status_of
 from chaosd.daemon.runs import Runs
 from chaosd.errors import BusyError, ChaosdError
 from chaosd.orchestrate import schedule, scheduler, state, timetable
@@ -24,14 +24,16 @@ class Calendar:
 
     Args:
         runs: does what is due.
+        allow: the programs and files that schedules which clients have added may use.
     """
 
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
+    def __init__(self, runs: Runs, allow: list[str]) -> None:
+        self._runs, self._allow = runs, allow
         self._scheduler = Scheduler(time.time())
         self._changed = asyncio.Event()
         self._held: int | None = None
-        self.problems: list[str] = []
+        self._broken: list[str] = []  # files, and what else keeps schedules from being run
+        self._trouble: list[str] = []
 
     async def run(self) -> None:
         """Run what is due, for ever."""
@@ -41,23 +43,50 @@ class Calendar:
                 await asyncio.wait_for(self._changed.wait(), seconds)
             self._changed.clear()
 
+    @property
+    def problems(self) -> list[str]:
+        """A line for each file that is no schedule, and for what else is wrong."""
+        return [*self._broken, *self._trouble]
+
     def rows(self) -> list[dict[str, Any]]:
         """Every schedule as people see it."""
-        return [timetable.row(each) for each in schedule.read_all()[0]]
+        found, problems = schedule.read_all()
+        self._note(problems, self._trouble)
+        return [timetable.row(each) for each in found]
 
     def pause(self, name: str) -> dict[str, Any]:
         """Let a schedule rest (``ChaosdError`` if there is none of this name)."""
         found = schedule.find(name)
         scheduler.pause(name)
-        self._changed.set()
+        self.look()
         return timetable.row(found)
 
     def resume(self, name: str) -> dict[str, Any]:
         """Let it be due again, from now on (``ChaosdError`` if there is none of this name)."""
         found = schedule.find(name)
         scheduler.resume(name, time.time())
-        self._changed.set()
+        self.look()
         return timetable.row(found)
+
+    def remove(self, name: str, *, by_root: bool) -> None:
+        """Delete it and what is known of it.
+
+        Args:
+            name: of the schedule.
+            by_root: whether who asks might delete the file as well.
+
+        Raises:
+            ChaosdError: there is none of this name, or it is root's.
+        """
+        if not by_root and not schedule.find(name).added_by:
+            raise DeniedError(403, f"root has written down {name!r}", f"chaosd schedule pause {name}")
+        schedule.remove(name)
+        scheduler.forget(name)
+        self.look()
+
+    def look(self) -> None:
+        """See what has changed."""
+        self._changed.set()
 
     async def _turn(self) -> float:
         """Deal with the first schedule that is due; for how long there is nothing to do then, in seconds."""
@@ -66,12 +95,12 @@ class Calendar:
         try:
             self._held = self._held or state.hold("schedule")
             waiting, coming = await asyncio.to_thread(self._look)
-            self._note(self._scheduler.problems)
+            self._note(self._scheduler.problems, [])
             if not waiting:
                 return coming
             await self._deal(waiting[0])
         except ChaosdError as error:
-            self._note([str(error)])
+            self._note(self._broken, [str(error)])
             return _LOOK
         return 0.0
 
@@ -80,11 +109,11 @@ class Calendar:
         waiting = self._scheduler.due(now)
         return waiting, max(0.0, min(self._scheduler.next_due(now) - now, _LOOK))
 
-    def _note(self, problems: list[str]) -> None:
-        for problem in problems:
+    def _note(self, broken: list[str], trouble: list[str]) -> None:
+        for problem in (*broken, *trouble):
             if problem not in self.problems:
                 self._tell(None, problem, "unreadable")
-        self.problems = problems
+        self._broken, self._trouble = broken, trouble
 
     async def _deal(self, due: Due) -> None:
         if not self._scheduler.begin(due):
@@ -108,10 +137,11 @@ class Calendar:
     async def _run(self, due: Due) -> None:
         entry = due.schedule.entry
         text, name = scenario.read(entry.scenario)
-        order = {"scenario": "", "text": text, "overrides": entry.overrides(), "name": name}
+        order = {"scenario": "", "text": text, "name": name, "overrides": entry.overrides()}
         called = f"schedule {due.schedule.name}"
         # what root has written down may run programs
-        child, header = await self._runs.start("run", called, **order, confirmed=False, allow=None)
+        allow = self._allow if due.schedule.added_by else None
+        child, header = await self._runs.start("run", called, **order, confirmed=False, allow=allow)
         self._tell(due, "begins", "begun", run=header["run"])
         await child.until_end()
         assert child.run is not None

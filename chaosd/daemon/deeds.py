@@ -41,7 +41,9 @@ def deed(done: Deed) -> Deed:
     return told
 
 
-def _answering(made: Callable[[Order], Any]) -> Deed:
+def answering(made: Callable[[Order], Any]) -> Deed:
+    """The same for a function that gives the ``answer``."""
+
     def answer(order: Order, tell: Tell) -> int:
         tell({"type": "answer", "answer": made(order)})
         return 0
@@ -58,69 +60,69 @@ def run(order: Order, tell: Tell) -> int:
     return int(engine.execute(read(order), tell, confirmed=order["confirmed"], until=over))
 
 
-@_answering
+@answering
 def make_plan(order: Order) -> Any:
     """Plan a run."""
     return plan.describe(plan.make(read(order), confirmed=True))
 
 
-@_answering
+@answering
 def validate(order: Order) -> Any:
     """Check a scenario, without looking at the host."""
     return catalog.about(read(order))
 
 
-@_answering
+@answering
 def look(_order: Order) -> Any:
     """What this host can do, found out by trying."""
     return doctor.look()
 
 
-@_answering
+@answering
 def history(order: Order) -> Any:
     """The newest runs in short."""
     return brief.history(order["limit"], order["scenario"])
 
 
-@_answering
+@answering
 def view(order: Order) -> Any:
     """The state of a run, by its journal."""
     return store.load(_journal(order["run"]))
 
 
-@_answering
+@answering
 def stand(_order: Order) -> Any:
     """How the live runs stand, whoever has started them."""
     return [brief.summary(each) for each in byhand.live().values()]
 
 
-@_answering
+@answering
 def seen(order: Order) -> Any:
     """What metrics want of runs, by their journals."""
     return [found for run in order["runs"] if (found := look_at(run))]
 
 
-@_answering
+@answering
 def report(order: Order) -> Any:
     """The report of a run in one of its forms."""
     return render.render([store.load(_journal(order["run"]))], order["form"])
 
 
-@_answering
+@answering
 def compared(order: Order) -> Any:
     """A run against another one."""
     one, other = (store.load(_journal(order[key])) for key in ("run", "against"))
     return compare.render(one, other, order["form"])
 
 
-@_answering
+@answering
 def stop(order: Order) -> Any:
     """End runs of others: they and those that would not."""
     stopped, stuck = byhand.stop(byhand.choose(order["run"], everything=order["all"]))
     return {"runs": stopped, "stuck": stuck}
 
 
-@_answering
+@answering
 def revert(order: Order) -> Any:
     """Put runs back: they, and what would not go."""
     chosen = byhand.choose(order["run"], everything=order["all"] or order["scrub"])
@@ -145,7 +147,7 @@ def read(order: Order) -> Scenario:
     Raises:
         ChaosdError: no such scenario, or what is wrong in it; or the daemon must not run a program of it.
     """
-    text, name = order["text"], order.get("name", "scenario")
+    text, name = order["text"], order.get("name") or os.path.join(order["folder"], "scenario")
     if order["scenario"]:
         text, name = library(order["scenario"]).read_text("utf-8"), order["scenario"]
     parsed = scenario.parse(text, name, order["overrides"])

@@ -86,7 +86,6 @@ class Meter:
 
     def _levels(self) -> None:
         exporter = self._exporter
-        exporter.level("chaos_engines_ready", {(): self._runs.able()})
         exporter.level("chaos_schedule_problems", {(): len(self._calendar.problems)})
         exporter.level("chaos_monkey_paused", {(): self._monkey is not None and self._monkey.paused()})
         if self._webhook is not None:

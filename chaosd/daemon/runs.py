@@ -168,10 +168,6 @@ class Runs:
         async for record in child.follow():
             yield record
 
-    def able(self) -> bool:
-        """Whether runs can be started."""
-        return self._zygote.alive()
-
     async def stop_all(self) -> list[View]:
         """Have everything end, suites as well, and be put back; the runs that were live, as they ended."""
         runs = [*self.live.values()]

@@ -1,18 +1,21 @@
-"""Deeds of many runs, or of none: a suite, and a tick of the monkey."""
+"""Deeds of many runs, or of none: a suite, a schedule that is added, and a tick of the monkey."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from chaosd import document, engine
-from chaosd.daemon.deeds import deed, library, permit
+from chaosd.daemon.deeds import answering, deed, library, permit
 from chaosd.daemon.zygote import Tell
 from chaosd.errors import ChaosdError
 from chaosd.journal import Record
 from chaosd.orchestrate import monkey as choices
+from chaosd.orchestrate import schedule as schedules
+from chaosd.orchestrate import scheduler, timetable
 from chaosd.orchestrate import suite as suites
 from chaosd.orchestrate.entry import of_category
 from chaosd.orchestrate.monkeying import Monkey, row
@@ -24,6 +27,7 @@ from chaosd.scenario import Scenario
 from chaosd.units import Duration
 
 Order = dict[str, Any]
+_MOST = 200  # every look at the daemon's status reads them all
 
 
 @deed
@@ -33,7 +37,7 @@ def suite(order: Order, tell: Tell) -> int:
     overrides = order["overrides"]
     if "duration" in overrides:
         overrides = overrides | {"duration": Duration.parse(overrides["duration"])}
-    scenarios = suites.scenarios(chosen, overrides, order["settings"])
+    scenarios = suites.scenarios(suites.settled(chosen, overrides, order["settings"]))
     for each in scenarios:
         permit(each, order["allow"])
     tell({"type": "suite", "name": chosen.name, "scenarios": [each.name for each in scenarios]})
@@ -51,8 +55,9 @@ def _suite(order: Order) -> Suite:
     for item in items if isinstance(items, list) else ():
         words = item if isinstance(item, dict) else [item]
         for word in words:  # a name would else be taken for that of a file
-            library(str(word))
-    return suites.parse(order["text"], "suite", Path("/nonexistent"))
+            if str(word) not in order["files"]:
+                library(str(word))
+    return suites.parse(order["text"], "suite", Path("/nonexistent"), order["files"])
 
 
 def _settled(chosen: Suite, order: Order) -> Suite:
@@ -80,6 +85,23 @@ class _Teller(suites.Watcher):
 
     def skipped(self, skipped: Skipped) -> None:
         self._tell({"type": "skipped", "scenario": skipped.scenario, "reason": skipped.reason})
+
+
+@answering
+def add_schedule(order: Order) -> Any:
+    """Write a schedule; what it does must be allowed to the client now, and again whenever it is due."""
+    if len([*schedules.folder().glob("*.yaml")]) >= _MOST:
+        raise ChaosdError(f"there are {_MOST} schedules already", hint="chaosd schedule remove NAME")
+    if order["text"]:
+        sent = order["text"]
+    else:
+        library(order["data"]["scenario"])  # a name would else be taken for that of a file
+        sent = None
+    data = order["data"] | {"added_by": order["who"]}
+    permit(schedules.draft(order["name"], data, sent).entry.load(), order["allow"])
+    added = schedules.add(order["name"], data, sent)
+    scheduler.resume(added.name, time.time())
+    return timetable.row(added)
 
 
 @deed

@@ -26,7 +26,7 @@ from chaosd.daemon.primate import Primate
 from chaosd.daemon.runs import Runs
 from chaosd.daemon.webhook import Webhook
 from chaosd.daemon.zygote import Zygote
-from chaosd.errors import ChaosdError
+from chaosd.errors import ChaosdError, Exit
 from chaosd.faults.base import registry
 
 _GARBAGE = (2000, 10, 10)  # commands are soon over and collect hardly any; this goes on for months
@@ -41,7 +41,8 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
         ready: called once clients can connect.
 
     Raises:
-        ChaosdError: another daemon has the socket, or it cannot be made.
+        ChaosdError: another daemon has the socket, or it cannot be made; or no engine can be forked any more,
+            which only a daemon that is started anew can mend.
     """
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
@@ -54,17 +55,25 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
         webhook = Webhook(config.webhook) if config.webhook else None
         ready()
         asyncio.run(_serve(config, zygote, webhook, end, port))
+        if not zygote.alive():
+            raise _broken()
     finally:
         zygote.close()
         if ours:
             Path(config.socket).unlink(missing_ok=True)
 
 
+def _broken() -> ChaosdError:
+    error = ChaosdError("the process that engines are forked from has died, and so every run was ended")
+    error.exit = Exit.FAILED
+    return error
+
+
 async def _serve(
     config: Config, zygote: Zygote, webhook: Webhook | None, end: socket.socket, port: socket.socket | None
 ) -> None:
     runs = Runs(zygote)
-    calendar = Calendar(runs)
+    calendar = Calendar(runs, config.allow)
     monkey = Primate(Path(config.monkey), runs) if config.monkey else None
     meter = Meter(runs, calendar, monkey, webhook)
     app = api.application(Daemon(config, runs, calendar, monkey, meter))
@@ -79,6 +88,7 @@ async def _serve(
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
+    loop.add_reader(zygote.pidfd, over.set)
     notify("READY=1")
     listening = [meter.run(), *([webhook.run(runs.feed)] if webhook else [])]
     told = [asyncio.create_task(each) for each in listening]
@@ -86,6 +96,7 @@ async def _serve(
     alongside += [asyncio.create_task(monkey.run())] if monkey else []
     with suppress(asyncio.CancelledError):
         await asyncio.wait([asyncio.create_task(over.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
+    loop.remove_reader(zygote.pidfd)  # it would be readable for ever
     notify("STOPPING=1")
     for each in alongside:
         each.cancel()

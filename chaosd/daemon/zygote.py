@@ -37,7 +37,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 class Zygote:
-    """The API's end.
+    """The API's end; ``pidfd`` becomes readable when it dies.
 
     Args:
         deeds: what children can be asked to do, by name.
@@ -57,6 +57,7 @@ class Zygote:
             finally:
                 os._exit(0)
         theirs.close()
+        self.pidfd = os.pidfd_open(self.pid)
 
     def order(self, deed: str, patience: float, **order: Any) -> tuple[int, socket.socket]:
         """Have a child do something.
@@ -100,6 +101,7 @@ class Zygote:
     def close(self) -> None:
         """End it, and every run with it; each puts itself back."""
         self._end.close()
+        os.close(self.pidfd)
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 

@@ -50,7 +50,7 @@ def inject(
     if _alone():
         return _own({"fault": fault, "fields": fields, "own": own}, entire_system)
     del own["target"]
-    return _told({"text": client.single(fault, fields, target, **own)}, entire_system)
+    return _told(client.single(fault, fields, target, **own), entire_system)
 
 
 def running(
@@ -198,7 +198,7 @@ def _for_own(scenario: Scenario) -> dict[str, Any]:
 
 def _for_daemon(scenario: Scenario) -> dict[str, Any]:
     if isinstance(scenario, Mapping):
-        return {"text": _as_text(scenario)}
+        return {"text": _as_text(scenario), "folder": os.getcwd()}
     return dict(client.named(os.fspath(scenario)))
 
 

@@ -68,13 +68,8 @@ def value_in(file: str, text: str) -> str:
 def counted(ref: CgroupRef, file: str) -> int:
     """How often the limit in a control file has acted since the cgroup was made; 0 where not counted."""
     where, key, _ = COUNTERS.get(file, ("", "", ""))
-    if not where:
-        return 0
-    try:
-        text = read(ref, where)
-    except FileNotFoundError:
-        return 0
-    return next((int(line.split()[-1]) for line in text.splitlines() if line.startswith(key)), 0)
+    lines = _told(ref, where).splitlines() if where else []
+    return next((int(line.split()[-1]) for line in lines if line.startswith(key)), 0)
 
 
 def evidence_of(ref: CgroupRef, file: str, base: int = 0) -> Evidence:
@@ -88,10 +83,14 @@ def evidence_of(ref: CgroupRef, file: str, base: int = 0) -> Evidence:
 
 def _in_force(ref: CgroupRef, file: str) -> bool:
     where, word = _FROZEN.get(file, ("", ""))
+    return not where or word in _told(ref, where)
+
+
+def _told(ref: CgroupRef, file: str) -> str:
     try:
-        return not where or word in read(ref, where)
+        return read(ref, file)
     except FileNotFoundError:
-        return False
+        return ""
 
 
 def counts(file: str) -> bool:
@@ -154,8 +153,7 @@ def _write(ref: CgroupRef, file: str, text: str, errors: list[OSError]) -> None:
 def _is_configuration(entry: os.DirEntry[str]) -> bool:
     if entry.name in _ACTIONS or entry.name.endswith(_VOLATILE) or not entry.is_file():
         return False
-    mode = entry.stat().st_mode
-    return bool(mode & 0o200) and bool(mode & 0o400)
+    return entry.stat().st_mode & 0o600 == 0o600
 
 
 def configuration(path: str) -> dict[str, str]:

@@ -55,7 +55,6 @@ METRICS = {
     "chaos_monkey_paused": Metric("gauge", "Whether the monkey rests."),
     "chaos_webhook_events_total": Metric("counter", "Events for the webhook.", ("outcome",)),
     "chaos_webhook_queued": Metric("gauge", "Events that the webhook has still to be sent."),
-    "chaos_engines_ready": Metric("gauge", "Whether the daemon can start runs."),
     "chaos_build_info": Metric("gauge", "Always 1.", ("version",)),
 }
 """Every metric by its name."""

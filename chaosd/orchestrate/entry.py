@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,31 +24,51 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     duration: Duration | None = None
     seed: int | None = None
 
-    def overrides(self) -> dict[str, Any]:
-        """The same as ``scenario.load`` takes it."""
+    def own(self) -> dict[str, Any]:
+        """What is set besides parameters, as users write it."""
         duration = str(self.duration) if self.duration is not None else None
         given = {"target": self.target or None, "duration": duration, "seed": self.seed}
-        return self.set | {key: value for key, value in given.items() if value is not None}
+        return {key: value for key, value in given.items() if value is not None}
+
+    def overrides(self) -> dict[str, Any]:
+        """The same and the parameters, as ``scenario.load`` takes them."""
+        return self.set | self.own()
 
 
 class Entry(Fields, frozen=True, kw_only=True):
-    """A scenario by its name or file, with what is set for it."""
+    """A scenario by its name or file, with what is set for it.
+
+    ``text`` is what the file says where it cannot be read here.
+    """
 
     scenario: str
+    text: str | None = None
 
     def load(self) -> Scenario:
         """The scenario, checked (``ChaosdError`` with all that is wrong)."""
-        return scenario.load(self.scenario, self.overrides())
+        text, name = self._read()
+        return scenario.parse(text, name, self.overrides())
 
     def parameters(self) -> set[str]:
         """The names that its scenario takes values for."""
-        path = scenario.find(self.scenario)
-        data, _ = document.load(path.read_text("utf-8"), str(path))
+        data, _ = document.load(*self._read())
         found = data.get("parameters") if isinstance(data, dict) else None
         return set(found) if isinstance(found, dict) else set()
 
+    def told(self) -> Entry:
+        """The same for another process, which may run elsewhere and must not open a file for this one."""
+        if self.scenario in scenario.library():
+            return self
+        text, name = self._read()
+        return msgspec.structs.replace(self, scenario=os.path.abspath(name), text=text)
 
-def read(item: Any, path: document.Path, folder: Path, problems: Problems) -> Entry | None:
+    def _read(self) -> tuple[str, str]:
+        return scenario.read(self.scenario) if self.text is None else (self.text, self.scenario)
+
+
+def read(
+    item: Any, path: document.Path, folder: Path, problems: Problems, files: Mapping[str, str]
+) -> Entry | None:
     """An entry as it stands in a list: a name or file, alone or with its fields under it.
 
     Args:
@@ -55,6 +76,7 @@ def read(item: Any, path: document.Path, folder: Path, problems: Problems) -> En
         path: where it stands in the document.
         folder: where files are looked for.
         problems: takes every mistake.
+        files: what some files say, by their names; they are not looked for.
     """
     named = document.named(item, path, problems, "scenario")
     if named is None:
@@ -62,7 +84,9 @@ def read(item: Any, path: document.Path, folder: Path, problems: Problems) -> En
     fields = document.build(Fields, named[1], (*path, named[0]), problems)
     if fields is None:
         return None
-    entry = Entry(scenario=locate(named[0], folder), **msgspec.structs.asdict(fields))
+    text = files.get(named[0])
+    word = locate(named[0], folder) if text is None else named[0]
+    entry = Entry(scenario=word, text=text, **msgspec.structs.asdict(fields))
     check(entry, path, problems)
     return entry
 

@@ -186,7 +186,7 @@ def _entries(values: dict[str, Any], folder: Path, problems: Problems) -> list[E
         except ChaosdError as error:
             problems.add(("categories", i), error.message, error.hint)
     for i, item in enumerate(values.get("scenarios", [])):
-        each = entry.read(item, ("scenarios", i), folder, problems)
+        each = entry.read(item, ("scenarios", i), folder, problems, {})
         if each is not None and (why := _unfit(each, named=True)):
             problems.add(("scenarios", i), why)
         found += [each] if each is not None else []

@@ -28,6 +28,7 @@ class _Document(Fields, frozen=True, kw_only=True):
     timezone: Zone = Zone("")
     jitter: Duration = Duration(0)
     missed: Missed = "skip"
+    added_by: str = ""
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         timezone: of the clock that ``cron`` goes by.
         jitter: each due time is put off by a part of this, which depends on the name and the time alone.
         missed: whether what came due while nobody was there is run afterwards, once.
+        added_by: who has had the daemon add it; empty for what root has written down.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     timezone: Zone = Zone("")
     jitter: Duration = Duration(0)
     missed: Missed = "skip"
+    added_by: str = ""
 
 
 def folder() -> Path:
@@ -83,13 +86,14 @@ def read(path: Path) -> Schedule:
     return parse(text, str(path), path)
 
 
-def parse(text: str, name: str, path: Path) -> Schedule:
+def parse(text: str, name: str, path: Path, sent: str | None = None) -> Schedule:
     """The same from its text.
 
     Args:
         text: the YAML document.
         name: what to call it in messages.
         path: where it is or is going to be; files of scenarios are looked for beside it.
+        sent: what the file of its scenario is going to say, if that is not there yet.
     """
     data, lines = document.load(text, name)
     if not isinstance(data, dict):
@@ -101,22 +105,24 @@ def parse(text: str, name: str, path: Path) -> Schedule:
     problems.raise_any()
     assert found is not None
     fields = {key: getattr(found, key) for key in Fields.__struct_fields__}
-    item = Entry(scenario=entry.locate(found.scenario, path.parent), **fields)
+    word = entry.locate(found.scenario, path.parent) if sent is None else str(path.parent / found.scenario)
+    item = Entry(scenario=word, text=sent, **fields)
     entry.check(item, ("scenario",), problems)
     problems.raise_any()
     if entry.aimless(loaded := item.load()):
         problems.add(("scenario",), f"{loaded.name} has no target", "such as target: container:api")
     problems.raise_any()
-    own = {key: getattr(found, key) for key in ("cron", "timezone", "jitter", "missed")}
+    own = {key: getattr(found, key) for key in ("cron", "timezone", "jitter", "missed", "added_by")}
     return Schedule(name=path.stem, entry=item, **own)
 
 
-def add(name: str, data: dict[str, Any]) -> Schedule:
-    """Write a schedule.
+def draft(name: str, data: dict[str, Any], sent: str | None = None) -> Schedule:
+    """A schedule as ``add`` would write it; nothing is written.
 
     Args:
         name: of the schedule, and of its file.
         data: what the file is to say.
+        sent: a scenario in YAML, which gets a file of its own; ``data`` names none then.
 
     Raises:
         ChaosdError: everything that is wrong with it, or there is one of that name.
@@ -126,9 +132,15 @@ def add(name: str, data: dict[str, Any]) -> Schedule:
         raise ChaosdError(
             f"there is a schedule {name!r} already: {path}", hint=f"chaosd schedule remove {name}"
         )
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    schedule = parse(text, name, path)
-    state.write(path, text.encode())
+    return parse(_text(name, data, sent), name, path, sent)
+
+
+def add(name: str, data: dict[str, Any], sent: str | None = None) -> Schedule:
+    """Write a schedule; see ``draft``."""
+    schedule = draft(name, data, sent)
+    if sent is not None:
+        state.write(_sent(name), sent.encode())
+    state.write(_path(name), _text(name, data, sent).encode())
     return schedule
 
 
@@ -138,6 +150,16 @@ def remove(name: str) -> None:
         _path(name).unlink()
     except FileNotFoundError:
         raise ChaosdError(f"there is no schedule {name!r}", hint=_known(name)) from None
+    _sent(name).unlink(missing_ok=True)
+
+
+def _text(name: str, data: dict[str, Any], sent: str | None) -> str:
+    where = {"scenario": str(_sent(name).relative_to(folder()))} if sent is not None else {}
+    return yaml.safe_dump(data | where, sort_keys=False, allow_unicode=True)
+
+
+def _sent(name: str) -> Path:
+    return folder() / "scenarios" / f"{name}.yaml"
 
 
 def _path(name: str) -> Path:

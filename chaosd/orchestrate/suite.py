@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -95,13 +97,14 @@ def choose(word: str) -> Suite:
     return parse(text, str(path), path.parent)
 
 
-def parse(text: str, name: str, folder: Path) -> Suite:
+def parse(text: str, name: str, folder: Path, files: Mapping[str, str] = MappingProxyType({})) -> Suite:
     """Read a suite.
 
     Args:
         text: the YAML document.
         name: what to call it in messages, such as its file name.
         folder: where the files of scenarios are looked for.
+        files: what some of them say, by their names; these are not looked for.
 
     Raises:
         ChaosdError: everything that is wrong, one line each, with file and line.
@@ -114,24 +117,42 @@ def parse(text: str, name: str, folder: Path) -> Suite:
     items = values.pop("scenarios", [])
     if "scenarios" in data and not items:
         problems.add(("scenarios",), "names no scenario", "see: chaosd scenarios")
-    entries = [entry.read(item, ("scenarios", i), folder, problems) for i, item in enumerate(items)]
+    entries = [entry.read(item, ("scenarios", i), folder, problems, files) for i, item in enumerate(items)]
     problems.raise_any()
     return Suite(entries=tuple(filter(None, entries)), **values)
 
 
-def scenarios(suite: Suite, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Scenario]:
-    """Every scenario of a suite, checked before the first one is run.
+def told(suite: Suite) -> tuple[str, dict[str, str]]:
+    """A suite for another process: the document, and the ``files`` that ``parse`` wants with it."""
+    entries = [each.told() for each in suite.entries]
+    files = {each.scenario: each.text for each in entries if each.text is not None}
+    items = [{each.scenario: {"set": each.set, **each.own()}} for each in entries]
+    how = {"name": suite.name, "pause": str(suite.pause), "on_failure": suite.on_failure}
+    return json.dumps(how | {"scenarios": items}, default=str), files
+
+
+def settled(suite: Suite, overrides: Mapping[str, Any], settings: Mapping[str, Any]) -> Suite:
+    """A suite with what is given for all of its scenarios.
 
     Args:
         suite: the suite.
-        overrides: ``target``, ``duration`` and ``seed``, for all of them.
+        overrides: ``target``, ``duration`` and ``seed``.
         settings: values of parameters, for those that have them.
 
     Raises:
-        ChaosdError: one of them is wrong or has no target, or a setting fits none.
+        ChaosdError: a setting fits none.
     """
     entries = entry.fit(suite.entries, settings)
-    loaded = [Entry.load(replace(each, **overrides)) for each in entries]
+    return replace(suite, entries=tuple(replace(each, **overrides) for each in entries))
+
+
+def scenarios(suite: Suite) -> list[Scenario]:
+    """Every scenario of a suite, checked before the first one is run.
+
+    Raises:
+        ChaosdError: one of them is wrong or has no target.
+    """
+    loaded = [each.load() for each in suite.entries]
     for scenario in loaded:
         if entry.aimless(scenario):
             raise ChaosdError(

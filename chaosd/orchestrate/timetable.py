@@ -20,6 +20,7 @@ def row(each: Schedule) -> dict[str, Any]:
         "cron": str(each.cron),
         "scenario": each.entry.scenario,
         "target": each.entry.target,
+        "added_by": each.added_by,
         "paused": scheduler.paused(each.name),
         "last": moment(each, memory.ran) if memory.ran else "",
         "next": [moment(each, due.at) for due in coming],

@@ -37,9 +37,9 @@ def _words(view: View) -> Iterator[str]:
         yield shlex.quote(view.scenario) if view.scenario in library() else "FILE"
         yield from (f"--target {shlex.quote(target)}" for target in targets if len(targets) == 1)
         parameters = view.plan.get("parameters", {})
-        if view.plan.get("on_restart") == "follow":
-            yield "--set on_restart=follow"
         yield from (f"--set {shlex.quote(f'{key}={_plain(value)}')}" for key, value in parameters.items())
+    if view.plan.get("on_restart") == "follow" and not view.scenario.startswith("exec "):
+        yield "--on-restart follow"
     yield f"--duration {Duration(view.plan.get('duration', 0))}"
 
 

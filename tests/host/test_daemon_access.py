@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from grp import getgrnam
 from pathlib import Path
 from urllib.error import URLError
 
@@ -20,12 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from daemonized import GROUP, PAUSE, Daemon, as_user
+from daemonized import GROUP, MEMBER, MEMBERS, NOBODY, PAUSE, Daemon, as_user
 
 from chaosd.daemon.api import ENDPOINTS
-
-NOBODY = 65534
-MEMBERS = getgrnam(GROUP).gr_gid
 
 
 @pytest.fixture(scope="module")
@@ -75,26 +71,24 @@ def test_everybody_may_look_where_it_is_configured() -> None:
 
 
 def test_a_member_of_the_group_does_everything_by_commands(daemon: Daemon) -> None:
-    member = ("setpriv", f"--reuid={NOBODY}", f"--regid={MEMBERS}", "--clear-groups")
-    member += ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     pid = daemon.sleeper()
     target = ("--target", f"pid:{pid}")
     words = ("inject", "process.pause", *target, "--duration", "300ms")
-    status, out = daemon.command(*words, within=member)
+    status, out = daemon.command(*words, within=MEMBER)
     assert (status, "passed" in out) == (0, True), out
-    status, out = daemon.command(*words, "--dry-run", "--json", within=member)
+    status, out = daemon.command(*words, "--dry-run", "--json", within=MEMBER)
     assert json.loads(out)["faults"][0]["target"] == f"pid:{pid}"
-    run = json.loads(daemon.command("history", "--json", within=member)[1])[0]["run"]
-    assert f"run {run}" in daemon.command("report", run, within=member)[1]
-    assert f'"run": "{run}"' in daemon.command("report", run[:4], "--json", within=member)[1]
-    assert "against" in daemon.command("report", run, "--against", run, "--format", "html", within=member)[1]
+    run = json.loads(daemon.command("history", "--json", within=MEMBER)[1])[0]["run"]
+    assert f"run {run}" in daemon.command("report", run, within=MEMBER)[1]
+    assert f'"run": "{run}"' in daemon.command("report", run[:4], "--json", within=MEMBER)[1]
+    assert "against" in daemon.command("report", run, "--against", run, "--format", "html", within=MEMBER)[1]
     run = daemon.pause(pid)
     daemon.wait_phase(run, "fault")
-    assert f"run {run}" in daemon.command("status", within=member)[1]
-    assert daemon.command("stop", within=member) == (0, "stopped; host restored\n")
-    assert daemon.command("revert", "--all", within=member) == (0, "nothing to put back\n")
-    assert "no run is live" in daemon.command("status", within=member)[1]
-    status, out = daemon.command("stop", "abcdef", within=member)
+    assert f"run {run}" in daemon.command("status", within=MEMBER)[1]
+    assert daemon.command("stop", within=MEMBER) == (0, "stopped; host restored\n")
+    assert daemon.command("revert", "--all", within=MEMBER) == (0, "nothing to put back\n")
+    assert "no run is live" in daemon.command("status", within=MEMBER)[1]
+    status, out = daemon.command("stop", "abcdef", within=MEMBER)
     assert (status, "no live run 'abcdef'" in out) == (2, True)
 
 
@@ -113,6 +107,21 @@ def test_no_program_and_no_file_but_what_is_allowed_is_used(daemon: Daemon, tmp_
     probe = "name: x\nduration: 1s\nfaults: [{probe.custom: {source: /etc/shadow}}]\n"
     assert daemon.ask("POST", "/v1/plans", {"text": probe, **target})[0] == 403
     assert not ran.exists()
+
+
+def test_a_relative_source_is_that_of_the_caller(daemon: Daemon) -> None:
+    target = ("--target", f"pid:{daemon.sleeper()}")
+    (daemon.folder / "probing.yaml").write_text(
+        "name: probing\nduration: 1s\nfaults: [{probe.custom: {source: own.c}}]\n", "utf-8"
+    )
+    (daemon.folder / "suite.yaml").write_text("name: mine\nscenarios: [probing.yaml]\n", "utf-8")
+    for words in (
+        ("run", "probing.yaml", *target),
+        ("inject", "probe.custom", "source=own.c", *target, "--duration", "1s"),
+        ("suite", "suite.yaml", *target),
+    ):
+        status, out = daemon.command(*words, within=MEMBER)
+        assert (status, f"the daemon may not use {daemon.folder}/own.c" in out) == (2, True), out
 
 
 def test_no_file_is_read_for_a_client(daemon: Daemon, tmp_path: Path) -> None:

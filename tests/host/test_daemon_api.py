@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import daemonized
 import pytest
 from daemonized import PAUSE, Connection, Daemon
-from orchestrating import state_of
+from orchestrating import ended, state_of
 from world import until
 
 SUITE = """
@@ -167,6 +167,26 @@ def test_a_run_of_others_is_seen_stopped_and_put_back(daemon: Daemon) -> None:
         process.wait()
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["through", "alone"])
+def test_a_target_that_is_started_again_is_followed_if_asked_to(daemon: Daemon, alone: bool) -> None:
+    comm = f"again{os.getpid()}"
+    words = ("inject", "process.pause", "--target", f"comm:{comm}", "--duration", "60s", "--json")
+    with daemon.called(comm) as first:
+        process = daemon.begin(*words, "--on-restart", "follow", alone=alone)
+        until(lambda: state_of(first) == "T", "not paused", 60)
+    with daemon.called(comm) as second:
+        until(lambda: state_of(second) == "T", "not followed", 30)
+        assert daemon.command("stop")[0] == 0
+        status, out = ended(process)
+        told = json.loads(out)
+        assert (status, told["plan"]["on_restart"]) == (6, "follow")
+        assert [*told["followed"].values()] == [1]
+        assert state_of(second) == "S"
+        order = {"scenario": "service-pause", "target": f"comm:{comm}", "set": {"url": "http://127.0.0.1:1/"}}
+        assert daemon.post("/v1/plans", order | {"on_restart": "follow"})["on_restart"] == "follow"
+        assert daemon.post("/v1/plans", order)["on_restart"] == "end"
+
+
 def test_an_engine_that_is_killed_is_told_of_to_the_end(daemon: Daemon) -> None:
     pid = daemon.sleeper()
     run = daemon.pause(pid)
@@ -197,6 +217,9 @@ def test_a_suite_is_run_followed_and_stopped(daemon: Daemon, service: str) -> No
     assert not daemon.journals()
     lines = daemon.read("GET", f"/v1/suites/{begun['suite']}/events")[1].splitlines()
     assert json.loads(lines[-1])["exit"] == 6
+    for item in ("[]", "[[1]]", "5", "{5: {}}", "[1, {}]", "null", "{a: {}, b: {}}"):
+        wrong = {"text": f"name: x\nscenarios: [{item}]\n", "files": {"a": "name: a\n", "b": ""}, **target}
+        assert daemon.ask("POST", "/v1/suites", wrong)[0] in (404, 422), item
     status, problem = daemon.ask("POST", "/v1/suites", {"category": "netwrk", **target})
     assert (status, problem["hint"]) == (422, "did you mean network?")
 

@@ -41,6 +41,13 @@ blast_radius: entire-system
 target: host
 faults: [network.loss: {percent: 1%}]
 """
+MONKEY = """
+hours: "00:00-24:00"
+days: mon-sun
+probability: 0%
+scenarios: [cpu-throttling]
+targets: {comm: [nothing-like-it]}
+"""
 SUITE = "name: two\npause: 0s\nscenarios: [service-pause, service-pause]\n"
 
 
@@ -48,7 +55,8 @@ class World:
     """A daemon, a browser and a small server in a namespace of its own."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
-        self.daemon = stack.enter_context(daemonized.daemon())
+        (folder / "ape.yaml").write_text(MONKEY, "utf-8")
+        self.daemon = stack.enter_context(daemonized.daemon(f"monkey: {folder}/ape.yaml\n"))
         self.ns = stack.enter_context(world.netns())
         server = stack.enter_context(world.spawn(python(SERVER), ns=self.ns))
         assert server.stdout is not None
@@ -265,6 +273,26 @@ def test_a_schedule_is_paused_and_resumed(here: World) -> None:
     assert not here.daemon.get("/v1/schedules")[0]["paused"]
     assert page.complaints() == []
     (folder / "night.yaml").unlink()
+
+
+def test_the_monkey_is_paused_and_resumed(here: World) -> None:
+    page = here.page
+    page.value("location.hash = '#/'")
+    page.until_text("next tick ", "main")
+    page.click("button[aria-label='Pause ape']")
+    page.until_text("paused", ".rows .pill")
+    assert "rests" in page.text("main")
+    assert here.daemon.get("/v1/status")["monkey"]["paused"]
+    assert "ape: paused" in here.daemon.command("monkey", "status")[1]
+    page.click("button[aria-label='Resume ape']")
+    page.until("!document.querySelector('.rows .pill')")
+    page.until_text("next tick ", "main")
+    assert not here.daemon.get("/v1/status")["monkey"]["paused"]
+    here.daemon.command("monkey", "pause")  # the page hears of what others do
+    page.until_text("paused", ".rows .pill")
+    here.daemon.command("monkey", "resume")
+    page.until("!document.querySelector('.rows .pill')")
+    assert page.complaints() == []
 
 
 def test_what_the_host_can_do_is_shown_once_it_is_known(here: World) -> None:

@@ -219,6 +219,20 @@ def test_the_daemon_is_killed_in_mid_run(host: Booted) -> None:
     assert (end["verdict"], end["reason"]) == ("killed", "the engine died")
 
 
+def test_what_engines_are_forked_from_is_killed_and_a_new_daemon_comes(host: Booted) -> None:
+    with paused(host) as (one, run):
+        daemon = main_pid(host)
+        host.ask("pkill", "-KILL", "-x", "chaosd-zygote")
+        until(lambda: not one.paused(), "it stays paused", 10)
+        until(lambda: main_pid(host) not in (daemon, 0), "no new daemon comes")
+    assert ended(host, run)["verdict"] == "interrupted"
+    assert ended(host, run)["t"] < began(host)
+    said = host.ask("journalctl", "-o", "cat", "-u", "chaosd.service", f"_PID={daemon}")
+    assert said.count("the process that engines are forked from has died, and so every run was ended") == 1
+    with victim(host) as one:
+        assert json.loads(host.ask(*pause(one.pid, "300ms")))["verdict"] == "passed"
+
+
 @pytest.mark.parametrize(("sign", "reason"), [("KILL", "put back by hand"), ("STOP", "SIGTERM")])
 def test_the_daemon_takes_engine_and_watchdog_along(host: Booted, sign: str, reason: str) -> None:
     """While the watchdog is still in the daemon's cgroup, ExecStopPost puts back, before a new daemon starts.

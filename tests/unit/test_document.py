@@ -26,6 +26,19 @@ def test_every_mistake_is_told_at_once_with_its_line() -> None:
     assert any("delay is missing" in line for line in said)
 
 
+class Wrong(str):
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> str:
+        return text + 1  # type: ignore[operator]
+
+
+def test_a_mistake_in_reading_a_kind_of_value_is_not_taken_for_one_of_the_user() -> None:
+    with pytest.raises(RuntimeError, match="Wrong cannot read a str"):
+        document.convert("x", Wrong)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -322,6 +322,8 @@ SEVERAL = [
     plan()["faults"][0] | {"target": f"container:api-{n}", "word": "container:service=api"} for n in (1, 2)
 ]
 
+ONE_PORT = [plan()["faults"][0] | {"fields": {"delay": "200ms", "ports": "[1]"}}]
+
 
 @pytest.mark.parametrize(
     ("words", "command"),
@@ -340,7 +342,11 @@ SEVERAL = [
         ),
         (
             {"name": "mine", "parameters": {}, "on_restart": "follow"},
-            "chaosd run FILE --target container:api --set on_restart=follow",
+            "chaosd run FILE --target container:api --on-restart follow",
+        ),
+        (
+            {"name": "network.delay", "on_restart": "follow", "faults": ONE_PORT},
+            "chaosd inject network.delay delay=200ms 'ports=[1]' --target container:api --on-restart follow",
         ),
         (
             {"name": "mine", "parameters": {}, "faults": SEVERAL},

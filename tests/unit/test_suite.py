@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from told import stats, told
+from told import stats
+from told import told as told_of
 
 from chaosd.cli import render
 from chaosd.errors import ChaosdError, Exit
 from chaosd.orchestrate import apart
-from chaosd.orchestrate.suite import choose, parse, scenarios, worst
+from chaosd.orchestrate.suite import choose, parse, scenarios, settled, told, worst
 from chaosd.report.fold import View
 from chaosd.scenario import library
 
@@ -37,9 +38,8 @@ def test_a_suite_file_says_what_is_set_for_each_scenario() -> None:
 
 
 def test_what_the_command_line_says_wins_and_reaches_those_that_have_it() -> None:
-    chosen = scenarios(
-        parse(TEXT, "suite.yaml", Path()), {"target": "pid:5"}, {"delay": "3s", "percent": "7%"}
-    )
+    suite = parse(TEXT, "suite.yaml", Path())
+    chosen = scenarios(settled(suite, {"target": "pid:5"}, {"delay": "3s", "percent": "7%"}))
     assert [each.target for each in chosen] == ["pid:5", "pid:5"]
     assert chosen[0].parameters["percent"] == "7%"
     assert "delay" not in chosen[0].parameters
@@ -49,10 +49,25 @@ def test_what_the_command_line_says_wins_and_reaches_those_that_have_it() -> Non
 def test_a_setting_that_fits_none_and_a_missing_target_are_refused() -> None:
     suite = parse(TEXT, "suite.yaml", Path())
     with pytest.raises(ChaosdError, match="no chosen scenario has a parameter 'dleay'") as refused:
-        scenarios(suite, {}, {"dleay": "1s"})
+        settled(suite, {}, {"dleay": "1s"})
     assert refused.value.hint == "did you mean delay?"
     with pytest.raises(ChaosdError, match="cpu-throttling has no target"):
-        scenarios(suite, {}, {})
+        scenarios(suite)
+
+
+def test_a_suite_is_the_same_in_a_process_that_cannot_see_its_files(tmp_path: Path) -> None:
+    (tmp_path / "probing.yaml").write_text(
+        "name: probing\nduration: 1s\ntarget: host\nparameters: {p: 1%}\n"
+        "faults: [{probe.custom: {source: own.c, probability: '${p}'}}]\n", "utf-8",
+    )  # fmt: skip
+    text = TEXT + "  - probing.yaml: {duration: 1500ms, seed: 0}\n"
+    suite = settled(parse(text, "suite.yaml", tmp_path), {"target": "pid:5"}, {"p": "3%"})
+    again = parse(*told(suite)[:1], "suite", Path("/nonexistent"), told(suite)[1])
+    assert scenarios(again) == scenarios(suite)
+    assert (again.name, again.pause, again.on_failure) == (suite.name, suite.pause, suite.on_failure)
+    last = scenarios(again)[-1]
+    assert (last.duration, last.seed, last.parameters["p"]) == (1.5, 0, "3%")
+    assert last.faults[0].fault.executes == str(tmp_path / "own.c")
 
 
 def test_categories_and_all_are_the_library_in_order() -> None:
@@ -111,9 +126,9 @@ def test_the_exit_status_is_the_worst(verdicts: list[str], skipped: bool, status
 def test_the_table_shows_the_check_that_fared_worst_of_those_that_were_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = told(during=stats(0.2, ok=15))
+    view = told_of(during=stats(0.2, ok=15))
     view.stats["during"]["silent"] = stats(None, ok=0, count=0)
-    never = told(name="unmeasured", during=stats(None, ok=0, count=0))
+    never = told_of(name="unmeasured", during=stats(None, ok=0, count=0))
     render.suite([view, never], [("other", "no such kernel")])
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert "75.0%" in next(words for words in shown if words[0] == "network-latency")
