@@ -20,7 +20,7 @@ from chaosd.scenario import Scenario, library, load
 _PAUSE = "2s"  # in which the demo's breaker closes again
 _USUAL: tuple[Settings, float, tuple[str, ...]] = Settings(pool_age=0.1), 12, ()
 _SLOW = (
-    Settings(pool_age=0.1, pms_timeout=10, database_timeout=10, pool_timeout=10, names_timeout=3),
+    Settings(pool_age=0.1, pms_timeout=3, database_timeout=10, pool_timeout=10, names_timeout=3),
     1,
     ("--set", "within=20s"),
 )

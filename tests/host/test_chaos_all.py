@@ -46,7 +46,7 @@ def test_every_scenario_passes_or_names_what_is_missing(
     monkeypatch.setenv("CHAOSD_RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("CHAOSD_STATE_DIR", str(tmp_path / "state"))
     argv = [sys.executable, str(ROOT / "tools/chaos.py"), *NAMES, "--report", str(tmp_path / "out")]
-    argv += ["--slow", "--seconds", "20"] if EMULATED else ["--seconds", "3"]
+    argv += ["--slow", "--seconds", "9"] if EMULATED else ["--seconds", "3"]
     done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout
