@@ -14,7 +14,6 @@ from chaosd.checks.base import Check
 from chaosd.checks.ready import demand
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
-from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.netns import NetnsRef
 from chaosd.scenario import Radius, Scenario
@@ -103,7 +102,7 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
     """
     demand(scenario.checks, scenario.thresholds)
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
-    with one_look(), netlink.kept_open():
+    with one_look():
         operator = operator_addresses()
         aimed = [(step, target) for step in scenario.faults for target in _targets(step, scenario)]
         if len(aimed) > _MOST:

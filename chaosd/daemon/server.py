@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 
 import uvicorn
@@ -45,7 +44,6 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     """
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
-    import_module("pyroute2")  # what its users import late; a third of the time of planning a network fault
     zygote = Zygote(DEEDS)
     gc.set_threshold(*_GARBAGE)
     end, ours = _listen(config)

@@ -212,7 +212,7 @@ def test_a_queue_without_a_length_gets_it_back(wire: Wire) -> None:
     """Docker makes a container's interface so; the kernel puts 1000 when a qdisc is added."""
     left, _ = wire
     with netlink.rtnl(left.netns) as ip:
-        ip.link("set", index=left.ifindex, txqlen=0)
+        ip.set_queue(left.ifindex, 0)
     fault = NetworkDelay(delay=Duration(0.05))
     with injected(fault, device(left)):
         assert length(left) == 1000
@@ -227,7 +227,9 @@ def test_a_queue_without_a_length_gets_it_back(wire: Wire) -> None:
 
 def length(of: DeviceRef) -> int:
     with netlink.rtnl(of.netns) as ip:
-        return netlink.queue_length(ip, of.ifindex)
+        link = ip.link(of.ifindex)
+    assert link is not None
+    return link.queue
 
 
 def test_an_interface_that_vanishes_is_noticed_and_reverts(wire: Wire) -> None:
