@@ -27,6 +27,7 @@ from chaosd.daemon.webhook import Webhook
 from chaosd.daemon.zygote import Zygote
 from chaosd.errors import ChaosdError
 from chaosd.faults.base import registry
+from chaosd.kernel import ahead
 
 _GARBAGE = (2000, 10, 10)  # commands are soon over and collect hardly any; this goes on for months
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
@@ -44,7 +45,7 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     """
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
-    zygote = Zygote(DEEDS)
+    zygote = Zygote(DEEDS, ahead.stock)
     gc.set_threshold(*_GARBAGE)
     end, ours = _listen(config)
     try:

@@ -41,9 +41,10 @@ class Zygote:
 
     Args:
         deeds: what children can be asked to do, by name.
+        stock: has things ready for children; called at first, and whenever some have ended.
     """
 
-    def __init__(self, deeds: Mapping[str, Deed]) -> None:
+    def __init__(self, deeds: Mapping[str, Deed], stock: Callable[[], None]) -> None:
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         gc.freeze()  # what is there now is shared with every child, and not to be copied for counting it
@@ -53,7 +54,7 @@ class Zygote:
             self._end.close()
             try:
                 _call_myself(f"{MARK}-zygote", signal.SIGKILL, parent)
-                _serve(theirs, deeds)
+                _serve(theirs, deeds, stock)
             finally:
                 os._exit(0)
         theirs.close()
@@ -104,18 +105,20 @@ class Zygote:
             os.waitpid(self.pid, 0)
 
 
-def _serve(end: socket.socket, deeds: Mapping[str, Deed]) -> None:
+def _serve(end: socket.socket, deeds: Mapping[str, Deed], stock: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     died, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     watched: list[Any] = [end, died]
+    stock()
     while True:
         ready, _, _ = select.select(watched, [], [])
         if died in ready:
             os.read(died, 4096)
             _bury()
+            stock()
         if end in ready and not _fork(end, deeds):
             return
 

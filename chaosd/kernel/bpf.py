@@ -174,7 +174,7 @@ class Object:
         opened = lib.bpf_object__open_file(os.fsencode(_path(name)), None)
         self._handle: c_void_p | None = c_void_p(checked(opened, f"probe {name}", null_fails=True))
         try:
-            self._prepare(config, {**(share or {}), "lease": lease().fd}, programs)
+            self._prepare(config, share or {}, programs)
             for program, function in (aims or {}).items():
                 self._aim(program, function, lsm)
             checked(lib.bpf_object__load(self._handle), f"probe {name} was refused")
@@ -188,8 +188,9 @@ class Object:
             found = c_void_p(lib.bpf_object__find_map_by_name(self._handle, _CONFIG))
             result = lib.bpf_map__set_initial_value(found, config, c_size_t(len(config)))
             checked(result, f"probe {self.name} has a config of another size")
-        for name, fd in share.items():
+        for name in ("lease", *share):
             if found := lib.bpf_object__find_map_by_name(self._handle, name.encode()):
+                fd = share[name] if name in share else lease().fd
                 checked(lib.bpf_map__reuse_fd(c_void_p(found), fd), f"probe {self.name}, map {name}")
         for program in self._programs():
             if programs and lib.bpf_program__name(program).decode() not in programs:

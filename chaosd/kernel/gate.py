@@ -87,6 +87,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         act: what is done to the chosen packets.
         filters, rule: which packets.
         traffic: what they must be.
+        programs: those that hooks will ask for, which are loaded; all when empty.
         once: packets that another gate has sent through an ifb are counted as "overlap" and spared,
             because the kernel skips the action of a second one.
         tagging: slot of the ``sockets.Tagging`` whose sockets alone are meant; empty for all.
@@ -99,6 +100,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     tagging: str = ""
     once: bool = False
     traffic: Traffic = ANY
+    programs: tuple[Program, ...] = ()
 
     @property
     def slot(self) -> str:
@@ -130,7 +132,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         what = self.traffic
         kind = (_KINDS.index(what.unit), bool(what.names), what.code, self.once, what.anew)
         config += struct.pack("=H7B7x", self.mark, _ACTS[self.act], bool(self.tagging), *kind)
-        probe = bpf.Object("gate", config, share=share)
+        probe = bpf.Object("gate", config, share=share, programs=self.programs)
         bpf.live[self.slot] = probe
         self.filters.fill(probe)
         for name in self.traffic.names:

@@ -8,7 +8,7 @@ import struct
 from ctypes import CDLL
 from functools import cache
 
-from chaosd.kernel import bpf, links, tasks
+from chaosd.kernel import ahead, bpf, links, tasks
 from chaosd.kernel.edit import Control
 from chaosd.kernel.leased import Loaded
 from chaosd.kernel.process import ProcessRef
@@ -16,6 +16,7 @@ from chaosd.kernel.tasks import Members
 
 _PIDFD_GETFD = 438  # the same on every architecture; Linux 5.6
 _TAG = struct.pack("=I", 1)
+_CREATE = "chaosd_socket"
 
 
 class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
@@ -50,15 +51,18 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
     def apply(self) -> None:
         """Hook socket creation, then tag the sockets that are there (``UnsupportedError`` if refused)."""
         entire = self.members.entire
-        programs = ("chaosd_socket", *(() if entire else tasks.FOLLOW))
-        probe = bpf.Object("tag", struct.pack("=I", not entire), programs=programs)
+        probe = _of_all() if entire else ahead.tagger((_CREATE, *tasks.FOLLOW))
         with bpf.undone_on_error(bpf.Held(probe)) as held:
-            create = probe.program("chaosd_socket")
+            create = probe.program(_CREATE)
             held.parts.append(links.link_cgroup(create, self.members.attach.path, "sock_create"))
             if not entire:
                 tasks.follow(self.members, probe, held)
             _tag_standing(self.members, probe.map("tagged", 4))
         bpf.live[self.slot] = held
+
+
+def _of_all() -> bpf.Object:
+    return bpf.Object("tag", struct.pack("=I", 0), programs=(_CREATE,))
 
 
 def tags_of(slot: str) -> int:
