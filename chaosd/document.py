@@ -164,9 +164,9 @@ def read(kind: type[msgspec.Struct], data: Any, path: Path, problems: Problems) 
         return {}
     for key in data.keys() - fields.keys():
         problems.add((*path, key), "unknown key", near(key, fields))
-    for field in msgspec.structs.fields(kind):
-        if field.required and field.name not in data:
-            problems.add(path, f"{field.name} is missing")
+    for name, default in defaults(kind).items():
+        if default is msgspec.NODEFAULT and name not in data:
+            problems.add(path, f"{name} is missing")
     values = {}
     for key in fields.keys() & data.keys():
         try:
@@ -202,7 +202,16 @@ def named(item: Any, path: Path, problems: Problems, what: str) -> tuple[str, di
     return None
 
 
-@cache  # evaluating the annotations of one class takes as long as reading a scenario
+@cache  # msgspec evaluates the annotations of a class to say this, which takes as long as reading a scenario
+def defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """What each field is where nothing is said; ``msgspec.NODEFAULT`` for one that must be given."""
+    return {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(kind)
+    }
+
+
+@cache
 def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {name: hints[name] for name in kind.__struct_fields__}

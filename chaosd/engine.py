@@ -101,7 +101,7 @@ class _Run:
 
     def execute(self) -> Exit:
         try:
-            # Forked before the sampler's threads exist, and ready before the first promise.
+            # Forked before the first thread exists; it gets ready while we look around.
             self.watchdog = watchdog.start(self.journal.path, self.pulse)
             self.sampler.start()
             return self._execute()
@@ -152,6 +152,7 @@ class _Run:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
         self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
+        self.watchdog.wait_ready()
         self._phase("inject")
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
