@@ -103,7 +103,8 @@ class _Run:
         try:
             # Forked before the first thread exists; it gets ready while we look around.
             self.watchdog = watchdog.start(self.journal.path, self.pulse)
-            self.sampler.start()
+            if self.measured:
+                self.sampler.start()
             return self._execute()
         except BaseException as error:
             self.journal.write("end", verdict="failed", reason=f"{type(error).__name__}: {error}")
@@ -165,8 +166,13 @@ class _Run:
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
         self.live = now()
+        if not self.measured:  # its threads would have kept the fault waiting
+            self.sampler.start()
         for edit in apart[len(early) :]:
             self._apply(edit)
+        self._watch()
+
+    def _watch(self) -> None:
         try:
             while now() < self.ends and not self._over():
                 self._tick()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from statistics import NormalDist
 from typing import ClassVar, Literal
 
 from chaosd.errors import ChaosdError
@@ -34,6 +33,8 @@ def table(shape: Shape) -> tuple[int, ...]:
     Pareto has the shape parameter 3 and the scale that tc(8) gives it; paretonormal is a quarter
     normal and three quarters Pareto. The values are 16-bit, so nothing lies beyond four times.
     """
+    from statistics import NormalDist  # late: it imports a good deal
+
     normal = [NormalDist().inv_cdf((i + 0.5) / _POINTS) for i in range(_POINTS)]
     pareto = [((1 - (i + 0.5) / _POINTS) ** (-1 / 3) - 1.5) * 4 / 3 for i in range(_POINTS)]
     mixed = [0.25 * n + 0.75 * p for n, p in zip(normal, pareto, strict=True)]
