@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -52,8 +53,6 @@ def _one_line(text: str) -> str:
 def near(word: str, known: Iterable[str]) -> str:
     """A hint for a word that is not known: the nearest one, or all of them."""
     words = sorted(known)
-    import difflib  # late: hardly anybody is wrong
-
     close = difflib.get_close_matches(word, words, 3)
     close.sort(key=lambda known: abs(len(known) - len(word)))
     return f"did you mean {close[0]}?" if close else f"one of {', '.join(words)}"

@@ -214,9 +214,11 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
         fd = loaded(self.gate, self.program)
         with asking(f"filter on {self.device.name}", FILTER_MEND), rtnl(self.device.netns) as ip:
             # not bpf_redirect(): ifb needs skb_iif, which only mirred sets
-            redirect = netlink.index_of(ip, self.redirect) if self.redirect else 0
+            way = ip.find(self.redirect) if self.redirect else None
+            if self.redirect and way is None:
+                raise ChaosdError(f"there is no device {self.redirect} to send packets to")
             name = f"{self.program}:{self.run}"
-            ip.add_filter(*self._place, program=fd, name=name, redirect=redirect)
+            ip.add_filter(*self._place, program=fd, name=name, redirect=way.index if way else 0)
 
     @property
     def _place(self) -> tuple[int, int, int, int]:

@@ -24,6 +24,7 @@ from chaosd.faults.network_rate import NetworkRate
 from chaosd.faults.network_refuse import NetworkRefuse
 from chaosd.kernel import bpf, netlink
 from chaosd.kernel.edit import Edit, Undo, from_data, to_data
+from chaosd.kernel.gate import Gate
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.kernel.relay import Relay
 from chaosd.kernel.sysctl import Sysctl, read
@@ -130,6 +131,22 @@ def test_half_applied_is_reverted_as_well(wire: Wire) -> None:
         for edit in reversed(edits):
             edit.revert()
         assert around(edits) == before
+
+
+def test_a_filter_that_has_nowhere_to_send_packets_is_not_made(wire: Wire) -> None:
+    left, _ = wire
+    edits = planned(NetworkDelay(delay=Duration(0.05)), device(left))
+    [hook] = [edit for edit in edits if isinstance(edit, Hook)]
+    needed = [edit for edit in edits if isinstance(edit, (Clsact, Gate))]
+    for edit in needed:
+        edit.apply()
+    try:
+        with pytest.raises(ChaosdError, match="no device chaosd"):
+            hook.apply()
+        assert not hook.present()
+    finally:
+        for edit in reversed(needed):
+            edit.revert()
 
 
 def test_a_clsact_that_stands_already_is_used_and_left(wire: Wire) -> None:
