@@ -33,6 +33,7 @@ Deed = Callable[[dict[str, Any], Tell], int]
 OVER = signal.SIGUSR1
 """Tells the child of a run that its faults have lasted long enough; others pass over it."""
 
+_PAUSE = 0.1  # seconds without an order or a death, so that what is made ready keeps nobody waiting
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
@@ -41,7 +42,7 @@ class Zygote:
 
     Args:
         deeds: what children can be asked to do, by name.
-        stock: has things ready for children; called at first, and whenever some have ended.
+        stock: has things ready for children; called at first, and when some may have been used.
     """
 
     def __init__(self, deeds: Mapping[str, Deed], stock: Callable[[], None]) -> None:
@@ -113,12 +114,15 @@ def _serve(end: socket.socket, deeds: Mapping[str, Deed], stock: Callable[[], No
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     watched: list[Any] = [end, died]
     stock()
+    pause: float | None = None
     while True:
-        ready, _, _ = select.select(watched, [], [])
+        ready, _, _ = select.select(watched, [], [], pause)
+        pause = _PAUSE if ready else None
+        if not ready:
+            stock()
         if died in ready:
             os.read(died, 4096)
             _bury()
-            stock()
         if end in ready and not _fork(end, deeds):
             return
 
