@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -50,6 +49,8 @@ class CanaryFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def turns(words: Iterable[str], seed: int) -> dict[str, float]:
     """From which share on each target is hit, that one excluded: from 0 for the first one to under 1."""
+    import hashlib  # late: hardly any run needs it, and it brings a library of its own
+
     order = sorted(set(words), key=lambda word: hashlib.blake2b(f"{seed} {word}".encode()).digest())
     return {word: number / len(order) for number, word in enumerate(order)}
 

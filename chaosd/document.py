@@ -9,13 +9,10 @@ from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
-import yaml
 
 from chaosd.errors import ChaosdError
 
 T = TypeVar("T", bound=msgspec.Struct)
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MAX_NODES = 20_000
 _PARAMETER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 Path = tuple[str | int, ...]
 
@@ -70,47 +67,9 @@ def load(text: str, name: str) -> tuple[Any, dict[Path, int]]:
     Raises:
         ChaosdError: it is not YAML, has a key twice, or is larger than any scenario.
     """
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ChaosdError(f"{name}:{line}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ChaosdError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ChaosdError(f"{name}: nested too deeply") from None
-    if root is None:
-        return None, {}
-    lines: dict[Path, int] = {}
-    return _plain(root, (), lines, name), lines
+    from chaosd import markup  # late: what is named on a command line needs no YAML
 
-
-def _plain(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Any:
-    lines[path] = node.start_mark.line + 1
-    if len(lines) > _MAX_NODES or len(path) > 50:
-        raise ChaosdError(f"{name}:{lines[path]}: too large for a scenario")
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(child, (*path, i), lines, name) for i, child in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, lines, name)
-    try:
-        return yaml.constructor.SafeConstructor().construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError):
-        raise ChaosdError(f"{name}:{lines[path]}: cannot read {node.value!r}") from None
-
-
-def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int], name: str) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ChaosdError(f"{name}:{line}: a key must be a word")
-        key = str(key_node.value)
-        if key in data:
-            raise ChaosdError(f"{name}:{line}: {key} stands here twice")
-        data[key] = _plain(value_node, (*path, key), lines, name)
-        lines[*path, key] = line
-    return data
+    return markup.read(text, name)
 
 
 def scalar(text: str) -> Any:
@@ -167,9 +126,9 @@ def read(kind: type[msgspec.Struct], data: Any, path: Path, problems: Problems) 
         return {}
     for key in data.keys() - fields.keys():
         problems.add((*path, key), "unknown key", near(key, fields))
-    for field in msgspec.structs.fields(kind):
-        if field.required and field.name not in data:
-            problems.add(path, f"{field.name} is missing")
+    for name, default in defaults(kind).items():
+        if default is msgspec.NODEFAULT and name not in data:
+            problems.add(path, f"{name} is missing")
     values = {}
     for key in fields.keys() & data.keys():
         try:
@@ -205,7 +164,16 @@ def named(item: Any, path: Path, problems: Problems, what: str) -> tuple[str, di
     return None
 
 
-@cache  # evaluating the annotations of one class takes as long as reading a scenario
+@cache  # msgspec evaluates the annotations of a class to say this, which takes as long as reading a scenario
+def defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """What each field is where nothing is said; ``msgspec.NODEFAULT`` for one that must be given."""
+    return {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(kind)
+    }
+
+
+@cache
 def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {name: hints[name] for name in kind.__struct_fields__}

@@ -21,7 +21,6 @@ from chaosd.expectation import Outcome, unmet
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
 from chaosd.judge import Judge
-from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
@@ -102,9 +101,10 @@ class _Run:
 
     def execute(self) -> Exit:
         try:
-            # Forked before the sampler's threads exist, and ready before the first promise.
+            # Forked before the first thread exists; it gets ready while we look around.
             self.watchdog = watchdog.start(self.journal.path, self.pulse)
-            self.sampler.start()
+            if self.measured:
+                self.sampler.start()
             return self._execute()
         except BaseException as error:
             self.journal.write("end", verdict="failed", reason=f"{type(error).__name__}: {error}")
@@ -152,22 +152,27 @@ class _Run:
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
-        with netlink.kept_open():
-            self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
-            self._phase("inject")
-            self.ends = now() + float(self.scenario.duration)
-            self.pulse.set_deadline(self.ends)
-            # The kernel may take half a second for it: before a fault that checks watch, after any other.
-            early = apart if self.measured else ()
-            for edit in early:
-                self._apply(edit)
-            self.timeline.move(0.0, self.judge.share)
+        self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
+        self.watchdog.wait_ready()
+        self._phase("inject")
+        self.ends = now() + float(self.scenario.duration)
+        self.pulse.set_deadline(self.ends)
+        # The kernel may take half a second for it: before a fault that checks watch, after any other.
+        early = apart if self.measured else ()
+        for edit in early:
+            self._apply(edit)
+        self.timeline.move(0.0, self.judge.share)
         self.ends = now() + float(self.scenario.duration)
         self.pulse.set_deadline(self.ends)
         self._phase("fault", ends=self.ends)
         self.live = now()
+        if not self.measured:  # its threads would have kept the fault waiting
+            self.sampler.start()
         for edit in apart[len(early) :]:
             self._apply(edit)
+        self._watch()
+
+    def _watch(self) -> None:
         try:
             while now() < self.ends and not self._over():
                 self._tick()

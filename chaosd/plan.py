@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from chaosd.checks.base import Check
 from chaosd.checks.ready import demand
+from chaosd.document import defaults
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
-from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Evidence
 from chaosd.kernel.netns import NetnsRef
 from chaosd.scenario import Radius, Scenario
@@ -103,7 +103,7 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
     """
     demand(scenario.checks, scenario.thresholds)
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
-    with one_look(), netlink.kept_open():
+    with one_look():
         operator = operator_addresses()
         aimed = [(step, target) for step in scenario.faults for target in _targets(step, scenario)]
         if len(aimed) > _MOST:
@@ -279,10 +279,9 @@ def describe(plan: Plan) -> dict[str, Any]:
 def _fields(fault: Fault) -> dict[str, str]:
     """What was chosen for a fault, as a user would write it; what is as always is left out."""
     chosen = {}
-    for field in msgspec.structs.fields(fault):
-        factory, value = field.default_factory, getattr(fault, field.name)
-        if value != (field.default if factory is msgspec.NODEFAULT else factory()):
-            chosen[field.name] = _word(value)
+    for name, default in defaults(type(fault)).items():
+        if (value := getattr(fault, name)) != default:
+            chosen[name] = _word(value)
     return chosen
 
 

@@ -84,13 +84,33 @@ class Watchdog:
         self.process = process
         self._run = run
         self._end = end
+        self._ready = False
 
     def fileno(self) -> int:
         """Readable when the watchdog has died."""
         return self._end.fileno()
 
+    def wait_ready(self) -> None:
+        """Wait until it is ready, before the first promise (``ChaosdError`` if it does not get ready)."""
+        if self._ready:
+            return
+        self._end.settimeout(GRACE)
+        try:
+            self._ready = self._end.recv(16) == _READY
+        except OSError:
+            self._ready = False
+        if not self._ready:
+            raise ChaosdError(
+                "the watchdog did not start, so nothing was changed", hint="is there memory left?"
+            )
+        self._end.settimeout(None)
+
     def dead(self) -> bool:
         """Whether the watchdog has gone, so that the engine is on its own."""
+        try:
+            self.wait_ready()
+        except ChaosdError:
+            return True
         return bool(select.select([self._end], [], [], 0)[0])
 
     def dismiss(self) -> None:
@@ -125,14 +145,11 @@ def apart(run: str, process: ProcessRef) -> tuple[Edit, ...]:
 
 
 def start(journal: Path, pulse: Pulse) -> Watchdog:
-    """Fork the watchdog of a journal and wait until it is ready.
+    """Fork the watchdog of a journal; ``wait_ready`` of it before anything is changed.
 
     Args:
         journal: the journal's path; its lock is held by the caller.
         pulse: the caller's sign of life.
-
-    Raises:
-        ChaosdError: it did not get ready; nothing may be changed then.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sys.stdout.flush()
@@ -145,14 +162,6 @@ def start(journal: Path, pulse: Pulse) -> Watchdog:
             os._exit(1)
         os._exit(0)
     theirs.close()
-    ours.settimeout(GRACE)
-    try:
-        ready = ours.recv(16)
-    except OSError:
-        ready = b""
-    if ready != _READY:
-        raise ChaosdError("the watchdog did not start, so nothing was changed", hint="is there memory left?")
-    ours.settimeout(None)
     return Watchdog(journal.stem, ProcessRef.of(pid), ours)
 
 

@@ -113,7 +113,7 @@ def _from_library(word: str, settings: dict[str, Any], duration: str | None, see
 
 
 def _fault(text: str) -> tuple[str, dict[str, Any]]:
-    from chaosd.document import scalar
+    from chaosd.cli.value import value
     from chaosd.errors import ChaosdError
 
     try:
@@ -130,7 +130,7 @@ def _fault(text: str) -> tuple[str, dict[str, Any]]:
             pairs.append(word)
         else:
             raise ChaosdError(f"--fault {text!r}: {word!r} is not KEY=VALUE")
-    return name, {key: scalar(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+    return name, {key: value(said) for key, _, said in (pair.partition("=") for pair in pairs)}
 
 
 class _Foreground:

@@ -47,12 +47,12 @@ def _common(function: _Command) -> _Command:
 
 
 def _setting(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
-    from chaosd.document import scalar
+    from chaosd.cli.value import value
 
     for word in words:
         if "=" not in word:
             raise click.BadParameter(f"{word!r} is not KEY=VALUE")
-    return {key: scalar(value) for key, _, value in (word.partition("=") for word in words)}
+    return {key: value(text) for key, _, text in (word.partition("=") for word in words)}
 
 
 set_option = click.option(

@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 
 import uvicorn
@@ -28,6 +27,7 @@ from chaosd.daemon.webhook import Webhook
 from chaosd.daemon.zygote import Zygote
 from chaosd.errors import ChaosdError, Exit
 from chaosd.faults.base import registry
+from chaosd.kernel import ahead
 
 _GARBAGE = (2000, 10, 10)  # commands are soon over and collect hardly any; this goes on for months
 _FIRST_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
@@ -46,8 +46,7 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     """
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
-    import_module("pyroute2")  # what its users import late; a third of the time of planning a network fault
-    zygote = Zygote(DEEDS)
+    zygote = Zygote(DEEDS, ahead.stock)
     gc.set_threshold(*_GARBAGE)
     end, ours = _listen(config)
     try:

@@ -33,6 +33,7 @@ Deed = Callable[[dict[str, Any], Tell], int]
 OVER = signal.SIGUSR1
 """Tells the child of a run that its faults have lasted long enough; others pass over it."""
 
+_PAUSE = 0.1  # seconds without an order or a death, so that what is made ready keeps nobody waiting
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
@@ -41,9 +42,10 @@ class Zygote:
 
     Args:
         deeds: what children can be asked to do, by name.
+        stock: has things ready for children; called at first, and when some may have been used.
     """
 
-    def __init__(self, deeds: Mapping[str, Deed]) -> None:
+    def __init__(self, deeds: Mapping[str, Deed], stock: Callable[[], None]) -> None:
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         gc.freeze()  # what is there now is shared with every child, and not to be copied for counting it
@@ -53,7 +55,7 @@ class Zygote:
             self._end.close()
             try:
                 _call_myself(f"{MARK}-zygote", signal.SIGKILL, parent)
-                _serve(theirs, deeds)
+                _serve(theirs, deeds, stock)
             finally:
                 os._exit(0)
         theirs.close()
@@ -106,15 +108,20 @@ class Zygote:
             os.waitpid(self.pid, 0)
 
 
-def _serve(end: socket.socket, deeds: Mapping[str, Deed]) -> None:
+def _serve(end: socket.socket, deeds: Mapping[str, Deed], stock: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     died, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     watched: list[Any] = [end, died]
+    stock()
+    pause: float | None = None
     while True:
-        ready, _, _ = select.select(watched, [], [])
+        ready, _, _ = select.select(watched, [], [], pause)
+        pause = _PAUSE if ready else None
+        if not ready:
+            stock()
         if died in ready:
             os.read(died, 4096)
             _bury()

@@ -235,7 +235,18 @@ def gated(
     tagging = None if whole(target) else Tagging(at.run, at.index, members(target))
     tags = tagging.slot if tagging else ""
     once = act == "queue" and at.mechanism != "relay"
-    gate = Gate(at.run, at.index, netns_of(target), act, fault.filters(target, at), rule, tags, once, traffic)
+    gate = Gate(
+        at.run,
+        at.index,
+        netns_of(target),
+        act,
+        fault.filters(target, at),
+        rule,
+        tags,
+        once,
+        traffic,
+        programs=tuple(dict.fromkeys(way.program for way in found)),
+    )
     yield from clsacts(found)
     if tagging:
         if not (verdict := TAGGING()).ok:

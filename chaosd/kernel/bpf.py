@@ -10,12 +10,13 @@ import ctypes
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import byref, c_size_t, c_uint32, c_void_p, get_errno
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from threading import Lock, Thread
+from typing import Generic, Protocol, TypeVar
 
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.kernel.libbpf import checked, library, log
@@ -24,6 +25,7 @@ from chaosd.kernel.tracer_rule import FAULTS
 _ARRAY, _MMAPABLE = 2, 1 << 10  # BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE
 _TYPE_LSM, _LSM_MAC = 29, 27  # BPF_PROG_TYPE_LSM, BPF_LSM_MAC
 _CONFIG = b".rodata.config"
+T = TypeVar("T")
 _LEASE_SIZE = 8 * (1 + 2 * FAULTS)
 
 
@@ -143,6 +145,9 @@ def renew(until: float) -> None:
     lease().renew(until)
 
 
+_one_at_a_time = Lock()  # what libbpf complains of is kept in one place
+
+
 class Object:
     """One compiled probe file, loaded; closing it unloads what nothing else holds.
 
@@ -170,17 +175,18 @@ class Object:
     ) -> None:
         self.name = name
         lib = library()
-        log.clear()
-        opened = lib.bpf_object__open_file(os.fsencode(_path(name)), None)
-        self._handle: c_void_p | None = c_void_p(checked(opened, f"probe {name}", null_fails=True))
-        try:
-            self._prepare(config, {**(share or {}), "lease": lease().fd}, programs)
-            for program, function in (aims or {}).items():
-                self._aim(program, function, lsm)
-            checked(lib.bpf_object__load(self._handle), f"probe {name} was refused")
-        except ChaosdError:
-            self.close()
-            raise
+        with _one_at_a_time:
+            log.clear()
+            opened = lib.bpf_object__open_file(os.fsencode(_path(name)), None)
+            self._handle: c_void_p | None = c_void_p(checked(opened, f"probe {name}", null_fails=True))
+            try:
+                self._prepare(config, share or {}, programs)
+                for program, function in (aims or {}).items():
+                    self._aim(program, function, lsm)
+                checked(lib.bpf_object__load(self._handle), f"probe {name} was refused")
+            except ChaosdError:
+                self.close()
+                raise
 
     def _prepare(self, config: bytes, share: Mapping[str, int], programs: Sequence[str]) -> None:
         lib = library()
@@ -188,8 +194,9 @@ class Object:
             found = c_void_p(lib.bpf_object__find_map_by_name(self._handle, _CONFIG))
             result = lib.bpf_map__set_initial_value(found, config, c_size_t(len(config)))
             checked(result, f"probe {self.name} has a config of another size")
-        for name, fd in share.items():
+        for name in ("lease", *share):
             if found := lib.bpf_object__find_map_by_name(self._handle, name.encode()):
+                fd = share[name] if name in share else lease().fd
                 checked(lib.bpf_map__reuse_fd(c_void_p(found), fd), f"probe {self.name}, map {name}")
         for program in self._programs():
             if programs and lib.bpf_program__name(program).decode() not in programs:
@@ -232,6 +239,30 @@ class Object:
         if self._handle is not None:
             library().bpf_object__close(self._handle)
             self._handle = None
+
+
+class Coming(Generic[T]):
+    """What a thread of its own is loading, while this one goes on."""
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        lease()  # there is one, whichever thread asks first
+        self._load = load
+        self._thread = Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        self._error: Exception | None = None
+        try:
+            self._loaded = self._load()
+        except Exception as error:  # noqa: BLE001 - it is raised where it is asked for
+            self._error = error
+
+    def get(self) -> T:
+        """Wait for it; raises what went wrong."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._loaded
 
 
 def _path(name: str) -> Path:

@@ -77,7 +77,7 @@ def _must_meet(netns: NetnsRef, tagging: str) -> None:
     try:
         _hang(netns, gate, "")
         with rtnl(netns) as ip:
-            ip.link("set", index=1, state="up")
+            ip.set_up(1)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as canary:
             canary.sendto(b"", ("127.0.0.1", 9))
         met = gate.evidence()
@@ -149,7 +149,7 @@ def RESET() -> Verdict:  # noqa: N802  # a capability is a constant
 
 def _must_break(netns: NetnsRef) -> None:
     with rtnl(netns) as ip:
-        ip.link("set", index=1, state="up")
+        ip.set_up(1)
     reset = Reset(_RUN, _INDEX, netns, None, Filters(), Rule.chance(0, 1.0))
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

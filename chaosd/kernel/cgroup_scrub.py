@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -34,8 +33,9 @@ def remove(path: str) -> Undo:
 def sweep() -> None:
     """Remove the cgroups of trials whose process was killed: they are empty, at the top of a hierarchy."""
     for mount in set(hierarchies().values()):
-        for path in glob.glob(f"{mount}/{MARK}-probe-*"):
-            if not _is_live(path, ()):
+        for name in os.listdir(mount):
+            path = f"{mount}/{name}"
+            if name.startswith(f"{MARK}-probe-") and not _is_live(path, ()):
                 with suppress(OSError):
                     os.rmdir(path)
 

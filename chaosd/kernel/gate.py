@@ -87,6 +87,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         act: what is done to the chosen packets.
         filters, rule: which packets.
         traffic: what they must be.
+        programs: those that hooks will ask for, which are loaded; all when empty.
         once: packets that another gate has sent through an ifb are counted as "overlap" and spared,
             because the kernel skips the action of a second one.
         tagging: slot of the ``sockets.Tagging`` whose sockets alone are meant; empty for all.
@@ -99,6 +100,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     tagging: str = ""
     once: bool = False
     traffic: Traffic = ANY
+    programs: tuple[Program, ...] = ()
 
     @property
     def slot(self) -> str:
@@ -121,20 +123,34 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         what = "" if self.traffic == ANY else f"{self.traffic}, "
         return f"load a gate for {what}{self.filters}{who}"
 
+    def prepare(self) -> None:
+        """Begin to load the programs; no packet meets them yet."""
+        if self not in _coming:
+            _coming[self] = bpf.Coming(self._load)
+
     def apply(self) -> None:
         """Load the programs and fill their maps (``UnsupportedError`` as the kernel says)."""
-        share = {}
-        if self.tagging:
-            share = {"tagged": sockets.tags_of(self.tagging)}
-        config = self.rule.pack() + self.filters.pack()
-        what = self.traffic
-        kind = (_KINDS.index(what.unit), bool(what.names), what.code, self.once, what.anew)
-        config += struct.pack("=H7B7x", self.mark, _ACTS[self.act], bool(self.tagging), *kind)
-        probe = bpf.Object("gate", config, share=share)
+        self.prepare()
+        probe, tagger = _coming.pop(self).get()
+        if tagger is not self._tagger():  # prepared for a target that went before it was met
+            probe.close()
+            probe, _ = self._load()
         bpf.live[self.slot] = probe
         self.filters.fill(probe)
         for name in self.traffic.names:
             probe.map("names").update(backwards(name), b"\1")
+
+    def _tagger(self) -> bpf.Object | None:
+        return sockets.tagger_of(self.tagging) if self.tagging else None
+
+    def _load(self) -> tuple[bpf.Object, bpf.Object | None]:
+        tagger = self._tagger()
+        share = {"tagged": tagger.map("tagged").fd} if tagger else {}
+        config = self.rule.pack() + self.filters.pack()
+        what = self.traffic
+        kind = (_KINDS.index(what.unit), bool(what.names), what.code, self.once, what.anew)
+        config += struct.pack("=H7B7x", self.mark, _ACTS[self.act], bool(self.tagging), *kind)
+        return bpf.Object("gate", config, share=share, programs=self.programs), tagger
 
     @property
     def control(self) -> Control:
@@ -151,6 +167,9 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         return (
             match.evidence(probe.map("counts"), self.traffic.unit) if isinstance(probe, bpf.Object) else None
         )
+
+
+_coming: dict[Gate, bpf.Coming[tuple[bpf.Object, bpf.Object | None]]] = {}
 
 
 def program(slot: str, name: Program) -> int:

@@ -64,7 +64,7 @@ def _of_network() -> Iterator[Leftover]:
     for ref in namespaces():
         try:
             with netlink.rtnl(ref) as ip:
-                links = {link["index"]: str(link.get("IFLA_IFNAME")) for link in ip.get_links()}
+                links = {link.index: link.name for link in ip.links()}
                 hooks = [(i, f) for i in links for f in netlink.filters(ip, i) if f.ours]
         except OSError:
             continue
@@ -80,14 +80,13 @@ def _of_network() -> Iterator[Leftover]:
 
 def _remove_filter(ref: NetnsRef, index: int, found: netlink.Filter) -> None:
     with netlink.rtnl(ref) as ip:
-        place = {"parent": found.parent, "prio": found.prio, "protocol": netlink.ALL_PROTOCOLS}
-        ip.tc("del-filter", "bpf", index, found.handle, **place)
+        ip.delete_filter(index, found.parent, found.prio, found.handle)
 
 
 def _remove_link(ref: NetnsRef, index: int, name: str) -> None:
     with netlink.rtnl(ref) as ip:
         if netlink.index_of(ip, name) == index:
-            ip.link("del", index=index)
+            ip.delete_link(index)
 
 
 def strangers() -> list[str]:
@@ -99,14 +98,14 @@ def _shaped() -> Iterator[str]:
     for ref in namespaces():
         try:
             with netlink.rtnl(ref) as ip:
-                links = {link["index"]: str(link.get("IFLA_IFNAME")) for link in ip.get_links()}
-                qdiscs = [(q["index"], q.get("TCA_KIND"), q["handle"]) for q in ip.get_qdiscs()]
+                links = {link.index: link.name for link in ip.links()}
+                qdiscs = ip.qdiscs()
         except OSError:
             continue
-        for index, kind, handle in qdiscs:
-            name = links.get(index, "?")
-            if kind in _SHAPERS and not name.startswith(MARK):
-                yield f"{kind} qdisc {handle >> 16:x}: on {name} in network namespace {ref.inode}"
+        for found in qdiscs:
+            name = links.get(found.index, "?")
+            if found.kind in _SHAPERS and not name.startswith(MARK):
+                yield f"{found.kind} qdisc {found.handle >> 16:x}: on {name} in network namespace {ref.inode}"
 
 
 def _chains() -> Iterator[str]:

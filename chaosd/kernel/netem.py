@@ -1,23 +1,20 @@
 """The root qdisc of an ifb device of our own: netem for delay and damage, tbf for a rate.
 
-pyroute2's codecs for both lack what is needed here (distribution tables, 64-bit times and rates,
-an exact burst), so the options are packed by the codecs below. Layouts: linux/pkt_sched.h.
+Layouts of their options: linux/pkt_sched.h.
 """
 
 from __future__ import annotations
 
 import struct
 from functools import cache
-from importlib import import_module
-from statistics import NormalDist
-from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import netlink
 from chaosd.kernel.edit import Control, Edit, Undo
-from chaosd.kernel.netlink import Rtnl, asking, gone_or_raise, rtnl
+from chaosd.kernel.netlink import asking, gone_or_raise, rtnl
 from chaosd.kernel.netns import NetnsRef
+from chaosd.kernel.rtnetlink import Item, Rtnl
 
 Shape = Literal["uniform", "normal", "pareto", "paretonormal"]
 
@@ -25,7 +22,6 @@ NETEM_MEND = "needs CONFIG_NET_SCH_NETEM (module sch_netem; on Fedora and RHEL i
 TBF_MEND = "needs CONFIG_NET_SCH_TBF (module sch_tbf)"
 
 _HANDLE = 0xC4A0_0000
-_ROOT = 0xFFFFFFFF
 _SCALE, _POINTS = 8192, 4096  # sch_netem.c: NETEM_DIST_SCALE; a table may have up to 16384 entries
 _CERTAIN = 0xFFFFFFFF
 
@@ -37,6 +33,8 @@ def table(shape: Shape) -> tuple[int, ...]:
     Pareto has the shape parameter 3 and the scale that tc(8) gives it; paretonormal is a quarter
     normal and three quarters Pareto. The values are 16-bit, so nothing lies beyond four times.
     """
+    from statistics import NormalDist  # late: it imports a good deal
+
     normal = [NormalDist().inv_cdf((i + 0.5) / _POINTS) for i in range(_POINTS)]
     pareto = [((1 - (i + 0.5) / _POINTS) ** (-1 / 3) - 1.5) * 4 / 3 for i in range(_POINTS)]
     mixed = [0.25 * n + 0.75 * p for n, p in zip(normal, pareto, strict=True)]
@@ -59,7 +57,7 @@ class _Qdisc(Edit, frozen=True):
     def _kind(self) -> str:
         raise NotImplementedError
 
-    def _options(self) -> list[tuple[str, bytes]]:
+    def _parts(self) -> list[tuple[str, bytes]]:
         raise NotImplementedError
 
     def _head(self) -> bytes:
@@ -69,13 +67,13 @@ class _Qdisc(Edit, frozen=True):
         """Put it at the root of our device (``UnsupportedError`` as the kernel says)."""
         mend = NETEM_MEND if self._kind == "netem" else TBF_MEND
         with asking(f"{self._kind} on {self.device}", mend), rtnl(self.netns) as ip:
-            _register()
-            ip.tc("add", self._kind, self._index(ip), _HANDLE, packed=self._body())
+            ip.set_root(self._index(ip), _HANDLE, self._kind, self.options())
 
     def _index(self, ip: Rtnl) -> int:
-        if netlink.kind_of(ip, self.device) != "ifb":
+        link = ip.find(self.device)
+        if link is None or link.kind != "ifb":
             raise ChaosdError(f"{self.device} is no ifb device of ours")
-        return netlink.index_of(ip, self.device)
+        return link.index
 
     @property
     def control(self) -> Control:
@@ -87,39 +85,38 @@ class _Qdisc(Edit, frozen=True):
         self._strengths[self.slot] = strength or 1.0
         if self.present():
             with rtnl(self.netns) as ip:
-                ip.tc("change", self._kind, self._index(ip), _HANDLE, packed=self._body())
+                ip.set_root(self._index(ip), _HANDLE, self._kind, self.options(), change=True)
 
     @property
     def _strength(self) -> float:
         return self._strengths.get(self.slot, 1.0)
 
-    def _body(self) -> bytes:
-        return _packed(self._head(), self._kind, self._options())
+    def options(self) -> bytes:
+        """Its TCA_OPTIONS, at the strength that is set."""
+        return _packed(self._head(), self._kind, self._parts())
 
     def revert(self) -> Undo:
         """Remove it; a root of another kind or handle is left alone."""
         try:
             with rtnl(self.netns) as ip:
                 found = self._found(ip)
-                if found is None or found["handle"] != _HANDLE:
+                if found is None or found.handle != _HANDLE:
                     return Undo.GONE
-                # without a kind, or pyroute2's own plug-in would ask for the parameters of a new one
-                ip.tc("del", None, found["index"], _HANDLE, parent=_ROOT)
+                ip.delete_root(found.index, _HANDLE)
                 return Undo.DONE
         except OSError as error:
             return gone_or_raise(error)
 
-    def _found(self, ip: Rtnl) -> Any:
+    def _found(self, ip: Rtnl) -> Item | None:
         index = netlink.index_of(ip, self.device)
-        mine = (q for q in ip.get_qdiscs(index) if q.get("TCA_KIND") == self._kind) if index else iter(())
-        return next(mine, None)
+        return next((q for q in ip.qdiscs() if index and (q.index, q.kind) == (index, self._kind)), None)
 
     def present(self) -> bool:
         """Whether our device has a root of this kind and handle."""
         try:
             with rtnl(self.netns) as ip:
                 found = self._found(ip)
-                return found is not None and found["handle"] == _HANDLE
+                return found is not None and found.handle == _HANDLE
         except OSError as error:
             return gone_or_raise(error) is not Undo.GONE
 
@@ -160,7 +157,7 @@ class Netem(_Qdisc, frozen=True, tag="tc.netem"):
         # struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter; times follow as attributes
         return struct.pack("=6I", 0, self.limit, 0, 0, 0, 0)
 
-    def _options(self) -> list[tuple[str, bytes]]:
+    def _parts(self) -> list[tuple[str, bytes]]:
         strength = self._strength
         shares = (self.corrupt * strength, self.correlation)
         corrupt, correlation = (min(_CERTAIN, round(x * _CERTAIN)) for x in shares)
@@ -202,7 +199,7 @@ class Tbf(_Qdisc, frozen=True, tag="tc.tbf"):
         """One line: the rate."""
         return f"tbf on {self.device}: {self.rate:g} bit/s, burst {self.burst} B, queue {self.queue} B"
 
-    def _options(self) -> list[tuple[str, bytes]]:
+    def _parts(self) -> list[tuple[str, bytes]]:
         speed = self.rate / self._strength / 8
         # struct tc_ratespec: cell_log, linklayer (1: Ethernet), overhead, cell_align, mpu, rate
         rate = struct.pack("=BBHhHI", 0, 1, 0, 0, 0, min(round(speed), _CERTAIN))
@@ -235,14 +232,3 @@ def _packed(head: bytes, kind: str, options: list[tuple[str, bytes]]) -> bytes:
     for name, value in options:  # struct nlattr: length, type, value, padded to 4
         body += struct.pack("=HH", 4 + len(value), _NUMBERS[kind][name]) + value + bytes(-len(value) % 4)
     return body
-
-
-@cache
-def _register() -> None:
-    message: Any = import_module("pyroute2.netlink.rtnl.tcmsg")
-    for kind in _NUMBERS:
-        message.plugins[kind] = SimpleNamespace(
-            parent=_ROOT,
-            options=import_module("pyroute2.netlink").nla.hex,
-            get_parameters=lambda asked: asked.get("packed"),
-        )

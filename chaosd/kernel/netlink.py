@@ -6,7 +6,7 @@ import errno
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -18,51 +18,17 @@ import msgspec
 from chaosd.errors import ForeignStateError, UnsupportedError
 from chaosd.kernel.edit import MARK, Undo
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
-
-Rtnl = Any
-"""A pyroute2.IPRoute, whose calls have no types."""
+from chaosd.kernel.rtnetlink import Item, Link, Rtnl, attributes, word
 
 INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 """The two filter parents of clsact (linux/pkt_sched.h: TC_H_CLSACT and TC_H_MIN_INGRESS, _EGRESS)."""
-
-ALL_PROTOCOLS = 3
-"""ETH_P_ALL in host order, as pyroute2 wants it; swapped, a filter attaches and meets nothing."""
 
 HANDLE = 0xC4
 """The first byte of the handles of our filters; the one after it is ours, too."""
 
 _LOOPBACK, _ETHER = 772, 1  # linux/if_arp.h: ARPHRD_*
+_BPF_NAME = 7  # linux/pkt_cls.h: TCA_BPF_NAME
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
-
-
-@cache
-def _rtnetlink() -> tuple[Any, Any]:
-    # Imported late, and without the package's own module: that imports every protocol there is, which
-    # takes half as long again. It is not left behind, lest others import from it what it lacks.
-    bare = module_from_spec(cast("ModuleSpec", find_spec("pyroute2")))
-    whole = sys.modules.setdefault("pyroute2", bare)
-    try:
-        socket, errors = map(import_module, ("pyroute2.iproute.linux", "pyroute2.netlink.exceptions"))
-    finally:
-        if whole is bare:
-            del sys.modules["pyroute2"]
-    return socket.IPRoute, errors.NetlinkError
-
-
-_kept: dict[NetnsRef, Rtnl] | None = None
-
-
-@contextmanager
-def kept_open() -> Iterator[None]:
-    """Use one socket for each namespace within this block, in the main thread: opening one takes 2 ms."""
-    global _kept  # noqa: PLW0603 - the block is the whole of its life
-    _kept = {}
-    try:
-        yield
-    finally:
-        sockets, _kept = _kept, None
-        for ip in sockets.values():
-            ip.close()
 
 
 @contextmanager
@@ -73,17 +39,8 @@ def rtnl(ref: NetnsRef) -> Iterator[Rtnl]:
         FileNotFoundError: the namespace is gone.
         OSError: the kernel said no.
     """
-    iproute, failure = _rtnetlink()
-    try:
-        with inside(ref):
-            if _kept is None:
-                with iproute() as ip:
-                    yield ip
-            else:
-                _kept[ref] = _kept.get(ref) or iproute()
-                yield _kept[ref]
-    except failure as error:
-        raise OSError(error.code, str(error.args[-1])) from None
+    with inside(ref), closing(Rtnl()) as ip:
+        yield ip
 
 
 @contextmanager
@@ -119,38 +76,24 @@ class Interface(msgspec.Struct, frozen=True):
 def interfaces(ref: NetnsRef) -> list[Interface]:
     """Every interface of a namespace that is up and is not ours."""
     with rtnl(ref) as ip:
-        found = [link for link in ip.get_links() if link["flags"] & 1]
+        found = [link for link in ip.links() if link.up and not link.name.startswith(MARK)]
     return [
         Interface(
-            DeviceRef(ref, link["index"], link.get("IFLA_IFNAME")),
-            mtu=link.get("IFLA_MTU"),
-            loopback=link["ifi_type"] == _LOOPBACK,
-            ethernet=link["ifi_type"] in (_ETHER, _LOOPBACK),
-            enslaved=bool(link.get("IFLA_MASTER")),
-            queueless=link.get("IFLA_TXQLEN") == 0,
+            DeviceRef(ref, link.index, link.name),
+            mtu=link.mtu,
+            loopback=link.hardware == _LOOPBACK,
+            ethernet=link.hardware in (_ETHER, _LOOPBACK),
+            enslaved=bool(link.master),
+            queueless=link.queue == 0,
         )
         for link in found
-        if not link.get("IFLA_IFNAME").startswith(MARK)
     ]
 
 
 def index_of(ip: Rtnl, name: str) -> int:
     """The index of an interface by name, 0 if there is none."""
-    return int(next(iter(ip.link_lookup(ifname=name)), 0))
-
-
-def queue_length(ip: Rtnl, index: int) -> int:
-    """How many packets the transmit queue of an interface takes, by its index."""
-    return next((int(link.get("IFLA_TXQLEN") or 0) for link in ip.get_links(index)), 0)
-
-
-def kind_of(ip: Rtnl, name: str) -> str | None:
-    """The kind of an interface such as ``ifb``; ``other`` without a kind, None without interface."""
-    index = index_of(ip, name)
-    for link in ip.get_links(index) if index else ():
-        info = link.get("IFLA_LINKINFO")
-        return str(info.get("IFLA_INFO_KIND")) if info else "other"
-    return None
+    link = ip.find(name)
+    return link.index if link else 0
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -171,16 +114,16 @@ class Filter(msgspec.Struct, frozen=True):
 def filters(ip: Rtnl, index: int) -> Iterator[Filter]:
     """The filters of an interface on both sides of clsact."""
     for parent in (INGRESS, EGRESS):
-        for found in ip.get_filters(index=index, parent=parent):
-            kind = found.get("TCA_KIND")
-            if found["handle"]:
-                name = found.get("TCA_OPTIONS").get("TCA_BPF_NAME") if kind == "bpf" else ""
-                yield Filter(parent, found["info"] >> 16, found["handle"], kind, name or "")
+        for found in ip.filters(index, parent):
+            if found.handle:
+                options = attributes(found.options) if found.kind == "bpf" else {}
+                name = word(options.get(_BPF_NAME, b""))
+                yield Filter(parent, found.info >> 16, found.handle, found.kind, name)
 
 
 def hook_qdisc(ip: Rtnl, index: int) -> str:
     """Which qdisc has an interface's clsact slot: ``clsact``, ``ingress`` or none."""
-    kinds = (qdisc.get("TCA_KIND") for qdisc in ip.get_qdiscs(index))
+    kinds = (qdisc.kind for qdisc in ip.qdiscs() if qdisc.index == index)
     return next((kind for kind in kinds if kind in ("clsact", "ingress")), "")
 
 
@@ -199,24 +142,25 @@ def standing_hook(device: DeviceRef) -> bool:
     return kind == "clsact"
 
 
-_LINK_FIELDS = ("IFLA_MTU", "IFLA_QDISC", "IFLA_TXQLEN", "IFLA_MASTER", "IFLA_LINK", "IFLA_ADDRESS")
-
-
 def surroundings(ref: NetnsRef) -> dict[str, str]:
     """Links, qdiscs, classes and filters of a namespace by name, without counters."""
     said: dict[str, str] = {}
     try:
         with rtnl(ref) as ip:
-            for link in list(ip.get_links()):
-                name, index = link.get("IFLA_IFNAME"), link["index"]
-                said[f"link {name}"] = _text(index, link["flags"], *(link.get(f) for f in _LINK_FIELDS))
-                said |= {f"qdisc {name} {_at(q)}": _body(q) for q in ip.get_qdiscs(index)}
-                said |= {f"class {name} {_at(c)}": _body(c) for c in ip.get_classes(index)}
-                for parent in (0, INGRESS, EGRESS):
-                    found = list(ip.get_filters(index=index, parent=parent))
-                    said |= {f"filter {name} {_at(f)} {f['info'] >> 16}": _body(f) for f in found}
+            links = {link.index: link for link in ip.links()}
+            qdiscs = ip.qdiscs()
+            classes = [found for index in links for found in ip.classes(index)]
+            hung = [
+                f for index in links for parent in (0, INGRESS, EGRESS) for f in ip.filters(index, parent)
+            ]
     except FileNotFoundError:
         return {}
+    for link in links.values():
+        facts = (link.flags, link.mtu, link.qdisc, link.queue, link.master, link.lower, link.address)
+        said[f"link {link.name}"] = _text(link.index, *facts)
+    for what, items in (("qdisc", qdiscs), ("class", classes)):
+        said |= {f"{what} {_at(links, item)}": _body(item) for item in items if item.index in links}
+    said |= {f"filter {_at(links, item)} {item.info >> 16}": _steadily(item) for item in hung}
     return {f"netns {ref.inode} {name}": value for name, value in said.items()}
 
 
@@ -224,15 +168,36 @@ def _text(*facts: Any) -> str:
     return json.dumps(facts, default=str)
 
 
-def _at(message: Any) -> str:
-    return f"{message['parent']:x} {message['handle']:x}"
+def _at(links: dict[int, Link], item: Item) -> str:
+    return f"{links[item.index].name} {item.parent:x} {item.handle:x}"
 
 
+def _body(item: Item) -> str:
+    return _steadily(item) if item.kind in _COUNTING else _text(item.kind, item.options.hex())
+
+
+_COUNTING = ("htb",)  # kinds of qdiscs that have a counter among their options
 _VOLATILE = ("STATS", "STATS2", "XSTATS", "_TM", "header", "refcnt", "bindcnt", "direct_pkts")
 
 
-def _body(message: Any) -> str:
-    return _text(message.get("TCA_KIND"), _steady(message.get("TCA_OPTIONS")))
+def _steadily(item: Item) -> str:
+    # the actions of a filter have counters and times in them; where, pyroute2 knows
+    message = _tcmsg()(item.message)
+    message.decode()
+    return _text(item.kind, _steady(message.get("TCA_OPTIONS")))
+
+
+@cache
+def _tcmsg() -> Any:
+    # Imported late, and without the package's own module: that imports every protocol there is, which
+    # takes half as long again. It is not left behind, lest others import from it what it lacks.
+    bare = module_from_spec(cast("ModuleSpec", find_spec("pyroute2")))
+    whole = sys.modules.setdefault("pyroute2", bare)
+    try:
+        return import_module("pyroute2.netlink.rtnl.tcmsg").tcmsg
+    finally:
+        if whole is bare:
+            del sys.modules["pyroute2"]
 
 
 def _steady(value: Any) -> Any:

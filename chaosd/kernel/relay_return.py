@@ -47,19 +47,15 @@ class RelayReturn(Edit, frozen=True, tag="relay.return"):
         probe = bpf.Object("relay_return", config)
         bpf.live[self.slot] = probe
         with asking(f"clsact on {self.tap}", CLSACT_MEND), rtnl(self.origin.netns) as ip:
-            ip.tc("add", "clsact", netlink.index_of(ip, self.tap))
+            ip.add_clsact(netlink.index_of(ip, self.tap))
         with asking(f"filter on {self.tap}", FILTER_MEND), rtnl(self.origin.netns) as ip:
-            ip.tc(
-                "add-filter",
-                "bpf",
+            ip.add_filter(
                 netlink.index_of(ip, self.tap),
+                INGRESS,
+                _PRIO,
                 HANDLE << 24 | int(self.run, 16),
-                parent=INGRESS,
-                prio=_PRIO,
-                protocol=netlink.ALL_PROTOCOLS,
-                fd=probe.program("chaosd_return"),
+                program=probe.program("chaosd_return"),
                 name=f"chaosd_return:{self.run}",
-                direct_action=True,
             )
 
     def revert(self) -> Undo:
@@ -70,7 +66,7 @@ class RelayReturn(Edit, frozen=True, tag="relay.return"):
                 index = netlink.index_of(ip, self.tap)
                 if not index or netlink.hook_qdisc(ip, index) != "clsact":
                     return Undo.GONE
-                ip.tc("del", "clsact", index)
+                ip.delete_clsact(index)
                 return Undo.DONE
         except OSError as error:
             return gone_or_raise(error)

@@ -8,7 +8,7 @@ import struct
 from ctypes import CDLL
 from functools import cache
 
-from chaosd.kernel import bpf, links, tasks
+from chaosd.kernel import ahead, bpf, links, tasks
 from chaosd.kernel.edit import Control
 from chaosd.kernel.leased import Loaded
 from chaosd.kernel.process import ProcessRef
@@ -16,6 +16,7 @@ from chaosd.kernel.tasks import Members
 
 _PIDFD_GETFD = 438  # the same on every architecture; Linux 5.6
 _TAG = struct.pack("=I", 1)
+_CREATE = "chaosd_socket"
 
 
 class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
@@ -47,13 +48,28 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
         """No."""
         return False
 
+    def prepare(self) -> None:
+        """Begin to load the probe, which is attached to nothing yet."""
+        if self.slot not in _coming:
+            _coming[self.slot] = bpf.Coming(self._load)
+
+    def _load(self) -> bpf.Object:
+        if self.members.entire:
+            return bpf.Object("tag", struct.pack("=I", 0), programs=(_CREATE,))
+        return ahead.tagger((_CREATE, *tasks.FOLLOW))
+
     def apply(self) -> None:
         """Hook socket creation, then tag the sockets that are there (``UnsupportedError`` if refused)."""
+        self.prepare()
+        try:
+            self._attach(_coming[self.slot].get())
+        finally:
+            del _coming[self.slot]  # not before it can be found among what is live
+
+    def _attach(self, probe: bpf.Object) -> None:
         entire = self.members.entire
-        programs = ("chaosd_socket", *(() if entire else tasks.FOLLOW))
-        probe = bpf.Object("tag", struct.pack("=I", not entire), programs=programs)
         with bpf.undone_on_error(bpf.Held(probe)) as held:
-            create = probe.program("chaosd_socket")
+            create = probe.program(_CREATE)
             held.parts.append(links.link_cgroup(create, self.members.attach.path, "sock_create"))
             if not entire:
                 tasks.follow(self.members, probe, held)
@@ -61,13 +77,18 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
         bpf.live[self.slot] = held
 
 
-def tags_of(slot: str) -> int:
-    """The descriptor of the map of tags of a ``Tagging`` in its slot (``KeyError`` if not applied here)."""
+_coming: dict[str, bpf.Coming[bpf.Object]] = {}
+
+
+def tagger_of(slot: str) -> bpf.Object:
+    """The probe of a ``Tagging`` by its slot (``KeyError`` if it is neither prepared nor applied here)."""
+    if (coming := _coming.get(slot)) is not None:
+        return coming.get()
     held = bpf.live[slot]
     assert isinstance(held, bpf.Held)
     probe = held.parts[0]
     assert isinstance(probe, bpf.Object)
-    return probe.map("tagged").fd
+    return probe
 
 
 def _tag_standing(members: Members, tags: bpf.Map) -> None:

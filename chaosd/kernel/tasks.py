@@ -11,7 +11,7 @@ import struct
 
 import msgspec
 
-from chaosd.kernel import bpf, cgroup, links
+from chaosd.kernel import ahead, bpf, cgroup, links
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.process import ProcessRef, family
 
@@ -97,7 +97,7 @@ def attach_following(members: Members, held: bpf.Held) -> dict[str, int]:
     """Have the roles of processes kept, where they matter; the map to share with a probe that asks."""
     if not members.by_role:
         return {}
-    probe = bpf.Object("tag", struct.pack("=I", 1), programs=FOLLOW)
+    probe = ahead.tagger(FOLLOW)
     held.parts.append(probe)
     follow(members, probe, held)
     return {"tasks": probe.map("tasks").fd}

@@ -6,15 +6,14 @@ and the name of its program.
 
 from __future__ import annotations
 
-from typing import Any
-
 from chaosd.errors import ChaosdError, ForeignStateError
 from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Undo
 from chaosd.kernel.gate import Program
 from chaosd.kernel.gate import program as loaded
-from chaosd.kernel.netlink import EGRESS, HANDLE, INGRESS, Rtnl, asking, gone_or_raise, rtnl
+from chaosd.kernel.netlink import EGRESS, HANDLE, INGRESS, asking, gone_or_raise, rtnl
 from chaosd.kernel.netns import DeviceRef, NetnsRef
+from chaosd.kernel.rtnetlink import Rtnl
 
 CLSACT_MEND = "needs CONFIG_NET_SCH_INGRESS (module sch_ingress)"
 FILTER_MEND = "needs CONFIG_NET_CLS_BPF and CONFIG_NET_ACT_MIRRED (modules cls_bpf, act_mirred)"
@@ -51,7 +50,7 @@ class Clsact(Edit, frozen=True, tag="tc.clsact"):
         with asking(f"clsact on {self.device.name}", CLSACT_MEND), rtnl(self.device.netns) as ip:
             if standing := netlink.hook_qdisc(ip, self.device.ifindex):
                 raise ForeignStateError(f"{self.device.name} has got a {standing} qdisc meanwhile")
-            ip.tc("add", "clsact", self.device.ifindex)
+            ip.add_clsact(self.device.ifindex)
 
     def revert(self) -> Undo:
         """Remove it, unless filters of strangers live on it by now.
@@ -73,13 +72,14 @@ class Clsact(Edit, frozen=True, tag="tc.clsact"):
             return Undo.FOREIGN
         if left:
             raise ChaosdError(f"clsact of {self.device.name} still holds filters of chaosd")
-        ip.tc("del", "clsact", self.device.ifindex)
+        ip.delete_clsact(self.device.ifindex)
         return self._shorten(ip, Undo.DONE)
 
     def _shorten(self, ip: Rtnl, otherwise: Undo) -> Undo:
-        if not self.queueless or netlink.queue_length(ip, self.device.ifindex) != _DEFAULT_QUEUE:
+        link = ip.link(self.device.ifindex) if self.queueless else None
+        if link is None or link.queue != _DEFAULT_QUEUE:
             return otherwise
-        ip.link("set", index=self.device.ifindex, txqlen=0)
+        ip.set_queue(link.index, 0)
         return Undo.DONE
 
     def present(self) -> bool:
@@ -118,19 +118,20 @@ class Ifb(Edit, frozen=True, tag="tc.ifb"):
     def apply(self) -> None:
         """Create it and set it up (``UnsupportedError`` where there is no ifb)."""
         with asking(f"ifb device {self.name}", IFB_MEND), rtnl(self.netns) as ip:
-            ip.link("add", kind="ifb", ifname=self.name)
+            ip.add_link(self.name, "ifb")
             with open(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6", "w", encoding="ascii") as file:
                 file.write("1")  # no address and no chatter of its own
-            ip.link("set", index=netlink.index_of(ip, self.name), state="up")
+            ip.set_up(netlink.index_of(ip, self.name))
 
     def revert(self) -> Undo:
         """Delete it; a device of this name that is no ifb is a stranger's."""
         try:
             with rtnl(self.netns) as ip:
-                kind = netlink.kind_of(ip, self.name)
-                if kind == "ifb":
-                    ip.link("del", index=netlink.index_of(ip, self.name))
-                return {"ifb": Undo.DONE, None: Undo.GONE}.get(kind, Undo.FOREIGN)
+                link = ip.find(self.name)
+                if link is None or link.kind != "ifb":
+                    return Undo.FOREIGN if link else Undo.GONE
+                ip.delete_link(link.index)
+                return Undo.DONE
         except OSError as error:
             return gone_or_raise(error)
 
@@ -138,7 +139,8 @@ class Ifb(Edit, frozen=True, tag="tc.ifb"):
         """Whether there is an ifb device of this name."""
         try:
             with rtnl(self.netns) as ip:
-                return netlink.kind_of(ip, self.name) == "ifb"
+                link = ip.find(self.name)
+                return link is not None and link.kind == "ifb"
         except FileNotFoundError:
             return False
 
@@ -211,25 +213,16 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
         """Add the filter (``UnsupportedError`` as the kernel says)."""
         fd = loaded(self.gate, self.program)
         with asking(f"filter on {self.device.name}", FILTER_MEND), rtnl(self.device.netns) as ip:
-            ip.tc(
-                "add-filter",
-                "bpf",
-                self.device.ifindex,
-                self.handle,
-                parent=self.parent,
-                prio=self.prio,
-                protocol=netlink.ALL_PROTOCOLS,
-                fd=fd,
-                name=f"{self.program}:{self.run}",
-                **self._action(ip),
-            )
+            # not bpf_redirect(): ifb needs skb_iif, which only mirred sets
+            way = ip.find(self.redirect) if self.redirect else None
+            if self.redirect and way is None:
+                raise ChaosdError(f"there is no device {self.redirect} to send packets to")
+            name = f"{self.program}:{self.run}"
+            ip.add_filter(*self._place, program=fd, name=name, redirect=way.index if way else 0)
 
-    def _action(self, ip: Rtnl) -> dict[str, Any]:
-        if not self.redirect:
-            return {"direct_action": True}
-        target = netlink.index_of(ip, self.redirect)
-        # not bpf_redirect(): ifb needs skb_iif, which only mirred sets
-        return {"action": {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": target}}
+    @property
+    def _place(self) -> tuple[int, int, int, int]:
+        return self.device.ifindex, self.parent, self.prio, self.handle
 
     def revert(self) -> Undo:
         """Remove the filter; one at its place with another program is a stranger's."""
@@ -238,8 +231,7 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
                 found = self._found(ip)
                 if found is None or not found.ours:
                     return Undo.FOREIGN if found else Undo.GONE
-                place = {"parent": self.parent, "prio": self.prio, "protocol": netlink.ALL_PROTOCOLS}
-                ip.tc("del-filter", "bpf", self.device.ifindex, self.handle, **place)
+                ip.delete_filter(*self._place)
                 return Undo.DONE
         except OSError as error:
             return gone_or_raise(error)

@@ -24,6 +24,7 @@ from chaosd.faults.network_rate import NetworkRate
 from chaosd.faults.network_refuse import NetworkRefuse
 from chaosd.kernel import bpf, netlink
 from chaosd.kernel.edit import Edit, Undo, from_data, to_data
+from chaosd.kernel.gate import Gate
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.kernel.relay import Relay
 from chaosd.kernel.sysctl import Sysctl, read
@@ -132,6 +133,22 @@ def test_half_applied_is_reverted_as_well(wire: Wire) -> None:
         assert around(edits) == before
 
 
+def test_a_filter_that_has_nowhere_to_send_packets_is_not_made(wire: Wire) -> None:
+    left, _ = wire
+    edits = planned(NetworkDelay(delay=Duration(0.05)), device(left))
+    [hook] = [edit for edit in edits if isinstance(edit, Hook)]
+    needed = [edit for edit in edits if isinstance(edit, (Clsact, Gate))]
+    for edit in needed:
+        edit.apply()
+    try:
+        with pytest.raises(ChaosdError, match="no device chaosd"):
+            hook.apply()
+        assert not hook.present()
+    finally:
+        for edit in reversed(needed):
+            edit.revert()
+
+
 def test_a_clsact_that_stands_already_is_used_and_left(wire: Wire) -> None:
     left, _ = wire
     tc(left.netns, "qdisc", "add", "dev", left.name, "clsact")
@@ -212,7 +229,7 @@ def test_a_queue_without_a_length_gets_it_back(wire: Wire) -> None:
     """Docker makes a container's interface so; the kernel puts 1000 when a qdisc is added."""
     left, _ = wire
     with netlink.rtnl(left.netns) as ip:
-        ip.link("set", index=left.ifindex, txqlen=0)
+        ip.set_queue(left.ifindex, 0)
     fault = NetworkDelay(delay=Duration(0.05))
     with injected(fault, device(left)):
         assert length(left) == 1000
@@ -227,7 +244,9 @@ def test_a_queue_without_a_length_gets_it_back(wire: Wire) -> None:
 
 def length(of: DeviceRef) -> int:
     with netlink.rtnl(of.netns) as ip:
-        return netlink.queue_length(ip, of.ifindex)
+        link = ip.link(of.ifindex)
+    assert link is not None
+    return link.queue
 
 
 def test_an_interface_that_vanishes_is_noticed_and_reverts(wire: Wire) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "chaosd"
 FLOORS = (
     {"errors", "places", "timer", "journald"},
+    {"markup"},
     {"units", "document", "verdict", "events"},
     {"shape", "interrupt"},
     {"kernel"},
