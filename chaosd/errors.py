@@ -64,6 +64,12 @@ class NotRestoredError(ChaosdError):
     exit = Exit.NOT_RESTORED
 
 
+class DiedError(ChaosdError):
+    """What did the work has died; what it had changed is put back."""
+
+    exit = Exit.FAILED
+
+
 class EndedEarlyError(ChaosdError):
     """The faults were over before the block of a program that was to run under them; host restored."""
 

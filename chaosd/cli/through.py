@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaosd import client
 from chaosd.client import ForbiddenError, GoneError
-from chaosd.errors import ChaosdError
+from chaosd.errors import ChaosdError, DiedError
 
 if TYPE_CHECKING:
     from chaosd.journal import Record
@@ -72,7 +72,7 @@ def follow(run: str, show: Callable[[Record], None]) -> int:
         The exit status.
 
     Raises:
-        ChaosdError: the daemon died; then it has put the run back.
+        DiedError: the daemon died; then its run is being put back.
     """
     from chaosd.verdict import VERDICTS
 
@@ -82,7 +82,7 @@ def follow(run: str, show: Callable[[Record], None]) -> int:
             show(record)
             last = record
     if last.get("type") != "end":
-        raise ChaosdError(f"the daemon died; run {run} is being put back", hint="chaosd status")
+        raise DiedError(f"the daemon died; run {run} is being put back", hint="chaosd status")
     return int(VERDICTS[last["verdict"]])
 
 

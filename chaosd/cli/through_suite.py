@@ -10,7 +10,7 @@ from chaosd import client
 from chaosd.cli import through
 from chaosd.client import ForbiddenError, GoneError
 from chaosd.daemon.refusals import raise_any
-from chaosd.errors import ChaosdError, Exit
+from chaosd.errors import ChaosdError, DiedError, Exit
 from chaosd.orchestrate import suite as suites
 from chaosd.orchestrate.entry import Entry
 from chaosd.orchestrate.suite import Outcome, Suite, Watcher
@@ -46,7 +46,7 @@ def follow(name: str, scenarios: list[Scenario], watcher: Watcher) -> Outcome:
         watcher: is told how it goes on.
 
     Raises:
-        ChaosdError: the daemon died, or the process of the suite; then its run has been put back.
+        DiedError: the daemon died, or the process of the suite; then its run is being put back.
     """
     views: list[View] = []
     skipped: list[Skipped] = []
@@ -71,7 +71,7 @@ def follow(name: str, scenarios: list[Scenario], watcher: Watcher) -> Outcome:
                     return Outcome(views, skipped, Exit(record["exit"]))
                 case _:
                     raise_any(record)
-    raise ChaosdError("what did the suite has died; its run is being put back", hint="chaosd status")
+    raise DiedError("what did the suite has died; its run is being put back", hint="chaosd status")
 
 
 def _watch(run: str, view: View, watcher: Watcher) -> None:

@@ -25,7 +25,7 @@ from chaosd.daemon.primate import Primate
 from chaosd.daemon.runs import Runs
 from chaosd.daemon.webhook import Webhook
 from chaosd.daemon.zygote import Zygote
-from chaosd.errors import ChaosdError, Exit
+from chaosd.errors import ChaosdError, DiedError
 from chaosd.faults.base import registry
 from chaosd.kernel import ahead
 
@@ -41,8 +41,8 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
         ready: called once clients can connect.
 
     Raises:
-        ChaosdError: another daemon has the socket, or it cannot be made; or no engine can be forked any more,
-            which only a daemon that is started anew can mend.
+        ChaosdError: another daemon has the socket, or it cannot be made.
+        DiedError: no engine can be forked any more, which only a daemon that is started anew can mend.
     """
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
@@ -55,17 +55,11 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
         ready()
         asyncio.run(_serve(config, zygote, webhook, end, port))
         if not zygote.alive():
-            raise _broken()
+            raise DiedError("the process that engines are forked from has died, and so every run was ended")
     finally:
         zygote.close()
         if ours:
             Path(config.socket).unlink(missing_ok=True)
-
-
-def _broken() -> ChaosdError:
-    error = ChaosdError("the process that engines are forked from has died, and so every run was ended")
-    error.exit = Exit.FAILED
-    return error
 
 
 async def _serve(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from chaosd import client
-from chaosd.errors import ChaosdError
+from chaosd.errors import ChaosdError, DiedError
 from chaosd.journal import Record
 
 
@@ -27,7 +27,8 @@ class Told:
         """Have it done, note every record, and return when it is over.
 
         Raises:
-            ChaosdError: it was refused, or the daemon died.
+            ChaosdError: it was refused.
+            DiedError: the daemon died.
         """
         last: Record = {}
         for record in client.attend(self._order):
@@ -38,7 +39,7 @@ class Told:
             last = record
         if last.get("type") != "end":
             said = f"the daemon died; run {self._run} is being put back"
-            raise ChaosdError(said, hint="chaosd status")
+            raise DiedError(said, hint="chaosd status")
 
     def end(self) -> None:
         """Lift the faults now, as if their time were over."""

@@ -187,5 +187,5 @@ def test_a_daemon_that_dies_is_told_of_and_its_run_is_put_back(words: tuple[str,
         daemon.process.kill()
         daemon.process.wait()
         status, out = ended(process)
-        assert (status, says in out) == (2, True), out
+        assert (status, says in out) == (1, True), out
         until(lambda: state_of(pid) == "S" and not daemon.journals(), "not put back", 30)
