@@ -44,8 +44,9 @@ _SECONDS = {
 
 
 def pytest_configure() -> None:
-    # A shell has its background jobs ignore it, and what they start does, too; tests send it.
+    # A shell has its background jobs ignore it, nohup a hangup, and what they start does, too; tests send both.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:

@@ -169,7 +169,7 @@ def test_the_control_lifts_what_an_experiment_leaves(here: Program) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_chaos_is_killed_in_the_middle(here: Program, number: signal.Signals) -> None:
     pausing = activity("action", "inject_fault", fault="process.pause", target=here.target, duration="100s")
-    process = Experiment(here, method=[pausing | {"pauses": {"after": 60}}]).start()
+    process = Experiment(here, method=[pausing | {"pauses": {"after": 20}}]).start()
     until(here.paused, "never live", 60)
     os.kill(process.pid, number)
     process.communicate(timeout=60)

@@ -64,10 +64,12 @@ class Stage:
     def reach(self, run: str, wanted: dict[str, str]) -> None:
         """Follow the run to the first record that is like this."""
         with self.daemon.open("GET", f"/v1/runs/{run}/events") as answer:
+            records = []
             while line := answer.readline():
-                if wanted.items() <= json.loads(line).items():
+                records.append(json.loads(line))
+                if wanted.items() <= records[-1].items():
                     return
-        raise AssertionError(f"it never came to {wanted}")
+        raise AssertionError(f"it never came to {wanted}, but ended so: {records[-3:]}")
 
     def assert_restored(self) -> None:
         until(lambda: not self.daemon.family(), "processes are left", 60)
