@@ -44,7 +44,7 @@ _SECONDS = {
 
 
 def pytest_configure() -> None:
-    # A shell has its background jobs ignore it, nohup a hangup, and what they start does, too; tests send both.
+    # A shell has its background jobs ignore the one, nohup the other; so would what tests start and signal.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
