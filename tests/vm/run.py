@@ -186,16 +186,20 @@ class Guest:
         number = KERNELS.index(self.kernel)
         hand = {} if self._whole else {"CHAOSD_HAND": f"{(number + self._shift) % HANDS}/{HANDS}"}
         chaos = {name: os.environ[name] for name in ("CHAOSD_CHAOS",) if name in os.environ}
-        environment = hand | chaos | {
-            "CHAOSD_LEAVE_OUT": ",".join(NOT_EMULATED),
-            "CHAOSD_CRASH_SHARE": os.environ.get("CHAOSD_CRASH_SHARE", "0.03"),
-            "CHAOSD_CRASH_OFFSET": str(11 * number),
-            "CHAOSD_TREE": str(image.TREE),
-            "CHAOSD_PYTHON": sys.executable,
-            "CHAOSD_LIMIT": str(self._limit),
-            "PYTHONUNBUFFERED": "1",
-            "CHAOSD_REQUIRE": os.environ.get("CHAOSD_REQUIRE", REQUIRE + REQUIRE_OF.get(self.kernel, "")),
-        }
+        environment = (
+            hand
+            | chaos
+            | {
+                "CHAOSD_LEAVE_OUT": ",".join(NOT_EMULATED),
+                "CHAOSD_CRASH_SHARE": os.environ.get("CHAOSD_CRASH_SHARE", "0.03"),
+                "CHAOSD_CRASH_OFFSET": str(11 * number),
+                "CHAOSD_TREE": str(image.TREE),
+                "CHAOSD_PYTHON": sys.executable,
+                "CHAOSD_LIMIT": str(self._limit),
+                "PYTHONUNBUFFERED": "1",
+                "CHAOSD_REQUIRE": os.environ.get("CHAOSD_REQUIRE", REQUIRE + REQUIRE_OF.get(self.kernel, "")),
+            }
+        )
         arguments = [
             *("tests/host", "tests/crash"),
             *(f"--ignore=tests/host/test_{name}.py" for name in NOT_OF_THE_KERNEL),
