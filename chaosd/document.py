@@ -14,6 +14,7 @@ from chaosd.errors import ChaosdError
 
 T = TypeVar("T", bound=msgspec.Struct)
 _PARAMETER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_WORD = re.compile(r"[\w./:-]{1,40}")
 Path = tuple[str | int, ...]
 
 
@@ -114,7 +115,8 @@ def convert(value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind, dec_hook=_hook)
     except (msgspec.ValidationError, ValueError, OverflowError) as error:
-        said = str(error).replace(" - at `$`", "").replace("`array`", "a list such as [1, 2]")
+        item = value if _WORD.fullmatch(str(value)) else "1, 2"
+        said = str(error).replace(" - at `$`", "").replace("`array`", f"a list such as [{item}]")
         raise ChaosdError(said.replace("`", "")) from None
 
 

@@ -1,10 +1,12 @@
+import re
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosd import document
-from chaosd.document import Problems
+from chaosd.document import Problems, convert
 from chaosd.errors import ChaosdError
 from chaosd.units import Duration
 
@@ -32,6 +34,12 @@ class Wrong(str):
     @classmethod
     def parse(cls, text: str) -> str:
         return text + 1  # type: ignore[operator]
+
+
+def test_one_item_where_a_list_belongs_is_shown_as_a_list() -> None:
+    for value, says in (("openat", "a list such as [openat]"), (53, "[53]"), ("a b", "[1, 2]")):
+        with pytest.raises(ChaosdError, match=re.escape(says)):
+            convert(value, list[int])
 
 
 def test_a_mistake_in_reading_a_kind_of_value_is_not_taken_for_one_of_the_user() -> None:
