@@ -125,11 +125,16 @@ def cgroups_of(pid: int) -> tuple[str, ...]:
 
 def limits(process: ProcessRef) -> tuple[int, int] | None:
     """Its soft and its hard limit; None when it has ended."""
+    # not by prlimit(2), which tells one user's limits to another only with CAP_SYS_RESOURCE
     try:
-        found = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-    except ProcessLookupError:
+        with open(f"/proc/{process.pid}/limits", encoding="ascii") as file:
+            line = next((line for line in file if line.startswith("Max open files ")), "")
+    except (FileNotFoundError, ProcessLookupError):
         return None
-    return found if process.alive() else None
+    if not line or not process.alive():
+        return None
+    soft, hard = (-1 if word == "unlimited" else int(word) for word in line.split()[3:5])
+    return soft, hard
 
 
 def _set(process: ProcessRef, values: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from chaosd.kernel.tracing import Trace
 from chaosd.plan import add_up
 from chaosd.targets.model import Target
 
-RUN = "ab12cd"
+RUN = os.urandom(3).hex()  # of no other worker: helpers are found, and ended, by it
 NEEDS = {mechanism.name: mechanism.needs for mechanism in LADDER}
 """What each mechanism for system calls needs, by its name."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 from container_engine import DOCKER, PODMAN, Engine, engine
-from injecting import injected
+from injecting import RUN, injected
 from world import until
 
 from chaosd.cli import complete
@@ -27,7 +27,7 @@ from chaosd.targets.resolve import resolve, resolve_all
 from chaosd.units import Duration
 
 pytestmark = pytest.mark.timeout(300)
-AT = Planning("ab12cd", 0, 7, "", 10.0)
+AT = Planning(RUN, 0, 7, "", 10.0)
 LABELS = {"com.docker.compose.project": "shop", "com.docker.compose.service": "api", "tier": "front"}
 
 

@@ -123,6 +123,21 @@ def _named(code: str) -> list[int]:
     return [pid for pid in found if ProcessRef.of(pid).alive()]
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_another_user_has_started_meanwhile_is_not_in_the_way(elsewhere: bool) -> None:
+    """Its limits are closed to a root without CAP_SYS_RESOURCE, and it is none of those that got ours."""
+    code = "import os, time; os.setgid(65534); os.setuid(65534); print('up', flush=True); time.sleep(600)"
+    with spawn(python(OPENER)) as process:
+        target, had = up(process), soft(process.pid)
+        edits = plan(FdExhaust(spare=3), target)
+        with spawn(python(code)) as other:
+            assert other.stdout
+            assert other.stdout.readline() == "up\n"
+            with applied(edits, elsewhere=elsewhere):
+                assert soft(process.pid) != had
+        assert soft(process.pid) == had
+
+
 def test_a_limit_that_somebody_else_set_is_left_alone() -> None:
     with spawn(python(OPENER)) as process:
         (edit,) = plan(FdExhaust(spare=0), up(process))

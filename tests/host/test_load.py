@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from injecting import RUN
 from resources import BUSY, applied, bare, group, owner, place, plan, share
 from world import python, spawn, until
 
@@ -40,7 +41,7 @@ from chaosd.units import Duration, Percent, Size
 
 MIB = 1 << 20
 HOST = Target("host")
-AT = Planning("ab12cd", 0, 1, "process", 5.0)
+AT = Planning(RUN, 0, 1, "process", 5.0)
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x00020000, 0x4000, 0x40000
 RUNS = """
 import json, sys, time
@@ -240,7 +241,7 @@ def test_the_load_is_what_the_oom_killer_takes() -> None:
 
 def test_the_host_keeps_its_floor() -> None:
     """A load whose floor is above what the host has holds nothing, and is inconclusive."""
-    load = Load("ab12cd", 0, Hold(64 * MIB, memory.available() * 2))
+    load = Load(RUN, 0, Hold(64 * MIB, memory.available() * 2))
     with applied([load]):
         load.renew(now() + 100)
         until(lambda: evidence(load).matched == 64 * MIB, "it was not asked for")
