@@ -2,7 +2,7 @@
 
 There is no hardware virtualization in it: everything is emulated, so that it runs anywhere. A guest
 keeps one processor busy, and they run side by side. The tests are dealt out, a sixth to each kernel,
-unless ``--whole`` is given: see tests/conftest.py. ``--shift 1`` to ``4`` deals them out in another way.
+unless ``--whole`` is given: see tests/conftest.py. ``--shift 1`` to ``5`` deals them out in another way.
 """
 
 from __future__ import annotations
