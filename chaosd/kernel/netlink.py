@@ -177,7 +177,7 @@ def _body(item: Item) -> str:
 
 
 _COUNTING = ("htb",)  # kinds of qdiscs that have a counter among their options
-_VOLATILE = ("STATS", "STATS2", "XSTATS", "_TM", "header", "refcnt", "bindcnt", "direct_pkts")
+_VOLATILE = ("STATS", "STATS2", "XSTATS", "_TM", "header", "refcnt", "bindcnt", "direct_pkts", "PCNT")
 
 
 def _steadily(item: Item) -> str:
