@@ -108,8 +108,10 @@ def test_children_made_meanwhile_get_their_limit_back(elsewhere: bool) -> None:
 
 
 def strays(process: subprocess.Popen[str]) -> set[int]:
-    """Who runs the same and descends from somebody else."""
-    return {*_named(OPENER)} - {process.pid, *descendants(process.pid)}
+    """Who runs the same, began later and descends from somebody else."""
+    since = ProcessRef.of(process.pid).start_time
+    later = {pid for pid in _named(OPENER) if ProcessRef.of(pid).start_time >= since}
+    return later - {process.pid, *descendants(process.pid)}
 
 
 def _named(code: str) -> list[int]:
