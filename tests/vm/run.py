@@ -90,7 +90,6 @@ NOT_EMULATED = (
     "test_the_same_seed_fails_the_same_calls_as_ptrace_does",
     "test_nginx_out_of_descriptors_serves_what_needs_none",
     "test_a_process_stops_and_runs_in_turns",
-    "test_with_engine_and_watchdog_dead_the_lease_ends_the_fault",
 )
 """Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants
 AppArmor's tools in the guest. ``--whole`` runs them."""
