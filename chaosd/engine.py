@@ -81,6 +81,7 @@ class _Run:
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
         self.pulse = Pulse()
+        self.show = show
         self.sampler = Sampler(plan.checks, plan.places)
         self.judge = Judge(self.scenario)
         self.expected: list[Outcome] = []
@@ -92,12 +93,16 @@ class _Run:
         self.measured = bool(self.scenario.steady_state or self.scenario.observe)
         self.journal = Journal.create(
             plan.run,
-            show,
+            self._tell,
             scenario=plan.scenario.name,
             process=msgspec.to_builtins(ProcessRef.of(os.getpid())),
             plan=planning.describe(plan),
         )
         self.timeline = Timeline(plan, self._apply, self._retire, self.journal.write)
+
+    def _tell(self, record: Record) -> None:
+        self.pulse.beat()  # a disk may have taken its time for the one before
+        self.show(record)
 
     def execute(self) -> Exit:
         try:
@@ -152,7 +157,8 @@ class _Run:
         for planned in self.plan.faults:
             planned.target.check_alive()
         apart = watchdog.apart(self.plan.run, self.watchdog.process)
-        self.journal.write("before", state=restore.surroundings((*apart, *self.plan.edits)))
+        state = restore.surroundings((*apart, *self.plan.edits), self.pulse.beat)
+        self.journal.write("before", state=state)
         self.watchdog.wait_ready()
         self._phase("inject")
         self.ends = now() + float(self.scenario.duration)
@@ -225,7 +231,7 @@ class _Run:
             if not (stuck := restore.undo(self.journal, self.pulse.beat)):
                 break
         took = now() - began
-        compared, differs = restore.differences(self.journal) if not stuck else (0, [])
+        compared, differs = restore.differences(self.journal, self.pulse.beat) if not stuck else (0, [])
         self.journal.write("restored", took=took, compared=compared, differs=differs, stuck=stuck)
         return stuck
 

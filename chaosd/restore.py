@@ -19,10 +19,15 @@ STALE_TIMEOUT = 60.0
 State = dict[str, dict[str, str]]
 
 
-def surroundings(edits: Iterable[Edit]) -> State:
-    """What is around these edits: for each scope, values by name."""
+def _nothing() -> None:
+    pass
+
+
+def surroundings(edits: Iterable[Edit], beat: Callable[[], None] = _nothing) -> State:
+    """What is around these edits: for each scope, values by name; ``beat`` as in ``undo``."""
     state: State = {}
     for edit in edits:
+        beat()
         if edit.scope not in state:
             try:
                 state[edit.scope] = edit.surroundings()
@@ -32,7 +37,7 @@ def surroundings(edits: Iterable[Edit]) -> State:
 
 
 def undo(
-    journal: Journal, beat: Callable[[], None] = lambda: None, only: Collection[int] | None = None
+    journal: Journal, beat: Callable[[], None] = _nothing, only: Collection[int] | None = None
 ) -> list[str]:
     """Put back every open edit, in reverse, trying each one.
 
@@ -70,8 +75,8 @@ def _undo_one(journal: Journal, number: int, record: Record, same_boot: bool) ->
     return ""
 
 
-def differences(journal: Journal) -> tuple[int, list[str]]:
-    """Compare the host with the snapshot taken before the first edit.
+def differences(journal: Journal, beat: Callable[[], None] = _nothing) -> tuple[int, list[str]]:
+    """Compare the host with the snapshot taken before the first edit; ``beat`` as in ``undo``.
 
     Returns:
         How many readings were compared, and the names of those that differ, appeared or vanished.
@@ -86,7 +91,7 @@ def differences(journal: Journal) -> tuple[int, list[str]]:
             with suppress(msgspec.ValidationError):  # written by another version; undo has said so
                 promised.append(from_data(record["edit"]))
     compared, differs = 0, []
-    for scope, now in surroundings(reversed(promised)).items():
+    for scope, now in surroundings(reversed(promised), beat).items():
         then = before.get(scope, {})
         names = now.keys() | then.keys() if now else set()  # nothing to compare with where all is gone
         compared += len(names)

@@ -3,7 +3,9 @@
 It is forked before the first edit, with every module it needs already imported, and is ready
 before that edit is promised. It waits for the end of its socket to the engine (any death of the
 engine closes it), for the deadline of the run, and for the engine's pulse to stop; an engine that
-is overdue or hung is killed, by pidfd. Then it takes the journal's lock and puts back what is open.
+is overdue or hung is killed, by pidfd. It counts looks of its own rather than seconds, for both
+stand still together when the host sleeps, or has no time for either. Then it takes the journal's
+lock and puts back what is open.
 """
 
 from __future__ import annotations
@@ -31,8 +33,11 @@ from chaosd.restore import close_out
 
 GRACE = 5.0
 """Seconds that an engine may overrun its deadline, or go without a pulse, before it is killed."""
+LOOKS = 10
+"""How often its pulse is looked at in that time."""
 RETRY_FOR = 60.0
 """Seconds for which an edit that would not go back is tried again."""
+_START_WITHIN = 15.0  # seconds; nothing is changed until then
 _LOCK_TIMEOUT = 30.0
 _READY, _DONE, _YOURS = b"ready", b"done", b"yours"
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT, _PR_SET_NAME = 1, 2, 4, 15
@@ -59,15 +64,32 @@ class Pulse:
 
     def left(self) -> float:
         """Seconds until the deadline; 0 while there is none."""
-        (deadline,) = struct.unpack_from("d", self._memory, 8)
+        deadline = self.read()[1]
         return max(deadline - now(), 0.0) if deadline else 0.0
 
-    def overdue(self) -> str:
-        """Why the engine must be taken for hung, or nothing."""
+    def read(self) -> tuple[float, float]:
+        """The last sign of life, and the deadline."""
         beat, deadline = struct.unpack_from("dd", self._memory)
-        if now() > beat + GRACE:
+        return beat, deadline
+
+
+class Patience:
+    """Runs out when an engine was seen to be silent, or overdue, in as many looks as fit into ``GRACE``."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
+        self._seen = 0.0
+        self._silent = self._late = 0
+
+    def look(self) -> str:
+        """Look once more; why the engine must be taken for hung, or nothing."""
+        beat, deadline = self._pulse.read()
+        self._silent = self._silent + 1 if beat == self._seen else 0
+        self._late = self._late + 1 if deadline and now() > deadline else 0
+        self._seen = beat
+        if self._silent >= LOOKS:
             return f"no pulse for {now() - beat:.1f} s"
-        if deadline and now() > deadline + GRACE:
+        if self._late >= LOOKS:
             return f"{now() - deadline:.1f} s over its deadline"
         return ""
 
@@ -94,7 +116,7 @@ class Watchdog:
         """Wait until it is ready, before the first promise (``ChaosdError`` if it does not get ready)."""
         if self._ready:
             return
-        self._end.settimeout(GRACE)
+        self._end.settimeout(_START_WITHIN)
         try:
             self._ready = self._end.recv(16) == _READY
         except OSError:
@@ -186,11 +208,12 @@ def _main(path: Path, pulse: Pulse, engine: ProcessRef, end: socket.socket) -> N
 
 
 def _wait(end: socket.socket, pulse: Pulse, last: timer.Timer) -> tuple[bytes, str]:
+    patience = Patience(pulse)
     while True:
-        if select.select([end], [], [], GRACE / 10)[0]:
+        if select.select([end], [], [], GRACE / LOOKS)[0]:
             word = end.recv(16)
             return word, "the engine could not put everything back" if word == _YOURS else "the engine died"
-        if why := pulse.overdue():
+        if why := patience.look():
             return b"", f"the engine hung: {why}"
         if left := pulse.left():
             last.arm(left)

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -14,33 +15,65 @@ from chaosd.kernel import bpf, helper, ptrace
 from chaosd.kernel.decision import Channel
 
 _START_WITHIN = 10.0
+_SEIZE_WITHIN = 4.0  # under what the watchdog gives a silent engine
 _HEED_WITHIN = 1.5
 
 
 class Child(Channel):
-    """A tracer, and what it tells; it has nothing to trace before ``seize``.
+    """A tracer, and what it tells; it has nothing to do before ``begin``, nothing to trace before ``seize``.
 
     Args:
         run, index: of its edit, by which others know it.
-        settings: what to do, for ``tracer_process.Tracer``.
     """
 
-    def __init__(self, run: str, index: int, settings: dict[str, object]) -> None:
+    def __init__(self, run: str, index: int) -> None:
         super().__init__()
-        lease = bpf.lease().fd
+        self._lease, self._up = bpf.lease().fd, False
         try:
             self.process = subprocess.Popen(
                 helper.command("tracer_start", run, index),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(self.page, self.pipe, lease),
+                pass_fds=(self.page, self.pipe, self._lease),
                 start_new_session=True,
             )
         finally:
             self.handed_over()
-        fds = {"page": self.page, "hits": self.pipe, "lease": lease}
-        self._write({**settings, "parent": os.getpid(), **fds})
+        self._fds = {"page": self.page, "hits": self.pipe, "lease": self._lease}
+        self._began = time.monotonic()
+
+    def ready(self) -> bool:
+        """Whether it has started.
+
+        Raises:
+            ChaosdError: it has not, and does not.
+        """
+        said = None if self._up else self._hear(0)
+        self._up = self._up or said == b"up\n"
+        if not self._up and (said is not None or time.monotonic() > self._began + _START_WITHIN):
+            raise ChaosdError(f"the tracer did not start: {self._last_words(said or b'')}")
+        return self._up
+
+    def begin(self, settings: dict[str, object]) -> None:
+        """Tell it what to do.
+
+        Args:
+            settings: for ``tracer_process.Tracer``.
+
+        Raises:
+            ChaosdError: it did not start.
+        """
+        while not self.ready():
+            time.sleep(0.005)
+        self._write({**settings, "parent": os.getpid(), **self._fds})
+
+    def _hear(self, within: float) -> bytes | None:
+        """A line of what it says; empty when it has ended, None when there is nothing within some seconds."""
+        assert self.process.stdout is not None
+        if select.select([self.process.stdout], [], [], within)[0]:
+            return self.process.stdout.readline()
+        return None
 
     def _write(self, what: object) -> None:
         assert self.process.stdin is not None
@@ -56,10 +89,7 @@ class Child(Channel):
             ChaosdError: one is traced already, or the tracer has ended.
         """
         self._write(list(pids))
-        assert self.process.stdout is not None
-        said = b""
-        if select.select([self.process.stdout], [], [], _START_WITHIN)[0]:
-            said = self.process.stdout.readline()
+        said = self._hear(_SEIZE_WITHIN) or b""
         if said != b"ready\n":
             raise self._refusal(self._last_words(said))
 
@@ -81,7 +111,7 @@ class Child(Channel):
         self._end()
         assert self.process.stdout is not None
         lines = (said + self.process.stdout.read()).decode(errors="replace").split("\n")
-        words = [line for line in lines if line not in ("", "ready")]
+        words = [line for line in lines if line not in ("", "up", "ready")]
         return words[-1] if words else f"exit status {self.process.returncode}"
 
     def problem(self) -> str:

@@ -46,7 +46,7 @@ class Trace(Leased, frozen=True, tag="process.trace"):
         error: the errno they fail with; 0 to let them be made.
         delay, jitter: seconds they are held before, more or less.
 
-    Apply it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating *thread* ends.
+    Prepare it in the engine's main thread: PR_SET_PDEATHSIG fires when the creating *thread* ends.
     """
 
     members: Members
@@ -71,8 +71,22 @@ class Trace(Leased, frozen=True, tag="process.trace"):
         does = decision.says(self.error, self.delay, self.jitter)
         return f"trace {self.members.describe()}: {does} {self.calls}"
 
+    def prepare(self) -> None:
+        """Start the tracer, which has nothing to do yet."""
+        if self not in _children:
+            _children[self] = Child(self.run, self.index)
+
+    def ready(self) -> bool:
+        """Whether the tracer has started (``ChaosdError`` if it does not)."""
+        child = _children.get(self)
+        try:
+            return child is None or child.ready()
+        except ChaosdError:
+            _children.pop(self).close()
+            raise
+
     def apply(self) -> None:
-        """Start the tracer and wait until it has all threads.
+        """Tell the tracer what to do, and wait until it has all threads.
 
         Raises:
             TargetLostError: the target has no process.
@@ -85,8 +99,10 @@ class Trace(Leased, frozen=True, tag="process.trace"):
         known = self.members.now()
         if not known:
             raise TargetLostError(f"{self.members.describe()} has no process")
-        child = Child(self.run, self.index, self._settings())
+        self.prepare()
+        child = _children.pop(self)
         with bpf.undone_on_error(bpf.Held(child)):
+            child.begin(self._settings())
             child.seize({ref.pid for ref in known})
             while fresh := self.members.now() - known:
                 child.seize({ref.pid for ref in fresh})
@@ -139,6 +155,9 @@ class Trace(Leased, frozen=True, tag="process.trace"):
             return {f"process {ref.pid}": _state(ref.pid) for ref in self.members.processes if ref.alive()}
         states = {_state(ref.pid) for ref in self.members.now()}
         return {self.members.describe(): ", ".join(sorted(states))} if states else {}
+
+
+_children: dict[Trace, Child] = {}
 
 
 def _state(pid: int) -> str:

@@ -149,7 +149,7 @@ class Stage:
             raise
         finally:
             out, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (0, ""), out + errors
+        assert (process.returncode, errors) == (0, ""), (process.returncode, out, errors, self._end())
         run.view = json.loads(out)
         self._must_be_over(run.view)
         assert self._around() == around
@@ -171,6 +171,11 @@ class Stage:
             with suppress(FileNotFoundError):
                 found = path.read_text("utf-8")
         return (re.findall(r'"phase":"(\w+)"', found) or [""])[-1]
+
+    def _end(self) -> str:
+        time.sleep(2)  # a watchdog may have something to say, too
+        journals = [*self.runs.glob("*.jsonl"), *(self.runs.parent / "state").rglob("*.jsonl")]
+        return "".join(path.read_text("utf-8")[-2000:] for path in journals)
 
     def _must_be_over(self, view: dict[str, Any]) -> None:
         assert view["verdict"] == "passed", view["reason"]

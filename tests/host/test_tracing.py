@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import traffic
 import world
-from injecting import lease
+from injecting import applied, lease
 from tracee import Tracee, state_of, tracee, tracer_of
 
 from chaosd.errors import ChaosdError
@@ -24,6 +24,7 @@ from chaosd.kernel.edit import Undo
 from chaosd.kernel.match import Filters, Rule
 from chaosd.kernel.syscalls import Calls, expand
 from chaosd.kernel.tasks import Members
+from chaosd.kernel.tracer_child import tracers
 from chaosd.kernel.tracer_rule import mix
 from chaosd.kernel.tracing import PTRACE
 
@@ -280,9 +281,10 @@ def test_jitter_fills_its_range(target: Tracee) -> None:
     with target.traced(delay=0.005, jitter=0.004):
         took = sorted(target.ask("[timed() for _ in range(200)]"))
     assert took[0] >= 0.001
-    assert 0.001 <= took[20] < 0.0025
-    assert 0.0045 <= took[100] < 0.006
-    assert 0.0078 < took[180] < 0.0105
+    # the upper bounds are wide, for a busy host is late, never early
+    assert took[20] < 0.004
+    assert 0.0045 <= took[100] < 0.007
+    assert 0.0078 < took[180] < 0.013
 
 
 def test_signals_arrive(target: Tracee) -> None:
@@ -424,6 +426,44 @@ def test_another_process_can_revert_also_a_tracer_that_is_stopped(target: Tracee
             assert done.stdout == "True undone already gone False\n"
             assert target.ask("tries(2)") == ["ok"] * 2
             assert edit.lost()
+
+
+def test_a_tracer_that_is_slow_to_start_is_waited_for_and_touches_nothing(target: Tracee) -> None:
+    edit = target.trace(error=errno.EXFULL)
+    edit.prepare()
+    (tracer,) = tracers(edit.run, edit.index)
+    os.kill(tracer, signal.SIGSTOP)
+    began = time.monotonic()
+    assert not edit.ready()
+    assert time.monotonic() - began < 0.5, "whoever asks goes on giving its pulse"
+    assert (tracer_of(target.pid), edit.present()) == (0, False)
+    os.kill(tracer, signal.SIGCONT)
+    world.until(edit.ready, "it does not start")
+    assert tracer_of(target.pid) == 0
+    with applied([edit]):
+        assert tracer_of(target.pid) == tracer
+        assert target.ask("tries(2)") == ["EXFULL"] * 2
+    assert not [*tracers(edit.run, edit.index)]
+
+
+def test_a_tracer_that_dies_before_it_is_needed_is_said(target: Tracee) -> None:
+    edit = target.trace(error=errno.EXFULL)
+    edit.prepare()
+    (tracer,) = tracers(edit.run, edit.index)
+    os.kill(tracer, signal.SIGKILL)
+    with pytest.raises(ChaosdError, match="the tracer did not start: exit status -9"):
+        world.until(edit.ready, "nothing is said")
+    assert target.ask("tries(2)") == ["ok"] * 2
+
+
+def test_a_tracer_that_is_never_told_what_to_do_ends_with_its_engine(target: Tracee) -> None:
+    edit = target.trace(error=errno.EXFULL)
+    with world.spawn(_elsewhere(edit, "edit.prepare(); print('on', flush=True); time.sleep(60)")) as engine:
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == "on\n"
+        assert len([*tracers(edit.run, edit.index)]) == 1
+        engine.kill()
+        world.until(lambda: not [*tracers(edit.run, edit.index)], "the tracer lives on", 3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
