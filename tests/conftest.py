@@ -6,7 +6,7 @@ under way, and the next ones wait for it.
 
 The host tests are dealt out to emulated kernels, which are too slow for all of them:
 
-``CHAOSD_HAND=1/6`` runs the second of six hands: every sixth test, so that neighbors in one file,
+``CHAOSD_HAND=1/8`` runs the second of eight hands: every eighth test, so that neighbors in one file,
 which try the same thing in other ways, go to different hands. ``test_kernel.py`` and the tests
 that want bcc, which one kernel alone has, are in every hand; of the crash tests a hand has every third, and
 of its cases a share (tests/crash/test_crash.py).
