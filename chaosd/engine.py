@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from chaosd import patience, restore, watchdog
 from chaosd import plan as planning
-from chaosd import restore, watchdog
 from chaosd.checks.sampler import Sampler
 from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError
 from chaosd.expectation import Outcome, unmet
@@ -206,7 +206,7 @@ class _Run:
         self._renew()
         number = self.journal.intend(edit)
         self.applied[edit], self.touched = number, True
-        edit.apply()
+        patience.apply(edit, self._renew)
         self._renew()
         if not edit.present():
             raise ChaosdError(f"the kernel does not show it after it was applied: {edit.describe()}")

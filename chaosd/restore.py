@@ -7,11 +7,12 @@ from contextlib import suppress
 
 import msgspec
 
-from chaosd import timer
+from chaosd import patience, timer
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal, Record, live, tidy
 from chaosd.kernel import cgroup_scrub, leftovers
 from chaosd.kernel.edit import Edit, Undo, from_data
+from chaosd.patience import silent
 
 STALE_TIMEOUT = 60.0
 """Seconds to wait for a dead run's watchdog, which holds the journal while it works."""
@@ -19,11 +20,7 @@ STALE_TIMEOUT = 60.0
 State = dict[str, dict[str, str]]
 
 
-def _nothing() -> None:
-    pass
-
-
-def surroundings(edits: Iterable[Edit], beat: Callable[[], None] = _nothing) -> State:
+def surroundings(edits: Iterable[Edit], beat: Callable[[], None] = silent) -> State:
     """What is around these edits: for each scope, values by name; ``beat`` as in ``undo``."""
     state: State = {}
     for edit in edits:
@@ -37,7 +34,7 @@ def surroundings(edits: Iterable[Edit], beat: Callable[[], None] = _nothing) -> 
 
 
 def undo(
-    journal: Journal, beat: Callable[[], None] = _nothing, only: Collection[int] | None = None
+    journal: Journal, beat: Callable[[], None] = silent, only: Collection[int] | None = None
 ) -> list[str]:
     """Put back every open edit, in reverse, trying each one.
 
@@ -45,7 +42,7 @@ def undo(
 
     Args:
         journal: the run, locked by the caller.
-        beat: called before each edit, as a sign of life.
+        beat: called before and after each edit, and during those that are slow, as a sign of life.
         only: numbers of the edits that are meant; None for all.
 
     Returns:
@@ -55,17 +52,20 @@ def undo(
     problems = []
     for number, record in reversed(journal.open_edits()):
         if only is None or number in only:
-            beat()
-            problems.append(_undo_one(journal, number, record, same_boot))
+            problems.append(_undo_one(journal, number, record, same_boot, beat))
     return [problem for problem in problems if problem]
 
 
-def _undo_one(journal: Journal, number: int, record: Record, same_boot: bool) -> str:
+def _undo_one(
+    journal: Journal, number: int, record: Record, same_boot: bool, beat: Callable[[], None]
+) -> str:
     outcome = Undo.GONE
+    beat()
     try:
         if same_boot:
             edit = from_data(record["edit"])
-            outcome = edit.revert()
+            outcome = patience.revert(edit, beat)
+            beat()
             if outcome is Undo.DONE and edit.present():
                 raise ChaosdError("the kernel still shows it after it was put back")
     except Exception as error:  # noqa: BLE001 - an undo that fails must not stop the ones below it
@@ -75,7 +75,7 @@ def _undo_one(journal: Journal, number: int, record: Record, same_boot: bool) ->
     return ""
 
 
-def differences(journal: Journal, beat: Callable[[], None] = _nothing) -> tuple[int, list[str]]:
+def differences(journal: Journal, beat: Callable[[], None] = silent) -> tuple[int, list[str]]:
     """Compare the host with the snapshot taken before the first edit; ``beat`` as in ``undo``.
 
     Returns:

@@ -50,6 +50,8 @@ def settings_of(path: str, prefix: str = "") -> list[str]:
 class Controller(Edit, frozen=True, tag="cgroup.controller"):
     """A v2 controller enabled for the children of a cgroup."""
 
+    slow = True
+
     cgroup: CgroupRef
     name: str
 

@@ -185,6 +185,8 @@ class ControlFile(Edit, frozen=True, tag="cgroup.file"):
     With ``loose``, the value from which on it is felt, it can be tightened little by little.
     """
 
+    slow = True
+
     cgroup: CgroupRef
     file: str
     before: str

@@ -34,6 +34,8 @@ class Subgroup(Edit, frozen=True, tag="cgroup.group"):
     Whatever is in it at the end, whoever was born there, goes to ``home`` (or the parent).
     """
 
+    slow = True
+
     parent: CgroupRef
     name: str
     home: CgroupRef | None = None
@@ -93,6 +95,8 @@ class Setting(Edit, frozen=True, tag="cgroup.setting"):
 
     ``loose`` is as in ``ControlFile``.
     """
+
+    slow = True
 
     group: str
     file: str
@@ -212,6 +216,8 @@ def send(pid: int, path: str) -> bool:
 
 class Move(Edit, frozen=True, tag="cgroup.move"):
     """Processes, and those they have made meanwhile, moved from cgroup ``home`` to the one at ``group``."""
+
+    slow = True
 
     processes: tuple[ProcessRef, ...]
     home: CgroupRef

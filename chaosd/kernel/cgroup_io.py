@@ -84,6 +84,8 @@ class DeviceLimit(Edit, frozen=True, tag="cgroup.device"):
         before, after: the limits, as ``text_of`` has them.
     """
 
+    slow = True
+
     path: str
     inode: int
     file: str

@@ -71,6 +71,8 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
     """
 
     irreversible: ClassVar[bool] = False
+    slow: ClassVar[bool] = False
+    """Whether the kernel may keep its caller waiting for seconds; then a thread applies and reverts it."""
 
     @property
     def slot(self) -> str:
