@@ -232,6 +232,40 @@ def test_revert_ends_a_run_whose_engine_does_not_answer(shell: Shell) -> None:
     assert _answers(shell.ns)
 
 
+_LATE = """
+import sys, time
+from chaosd import watchdog
+from chaosd.kernel.{module} import {kind}
+def late(deed):
+    def does(*arguments):
+        time.sleep(2)
+        return deed(*arguments)
+    return does
+watchdog.GRACE = 1.0
+{kind}.apply, {kind}.revert = late({kind}.apply), late({kind}.revert)
+from chaosd.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "verdict"), [("cgroup_group", "Move", "passed"), ("pause", "Pause", "killed")]
+)
+def test_a_slow_kernel_is_waited_for_and_a_hung_engine_is_killed(
+    shell: Shell, module: str, kind: str, verdict: str
+) -> None:
+    words = ["inject", "process.pause", "--target", f"pid:{shell.server}", "--duration", "3s"]
+    argv = [sys.executable, "-c", _LATE.format(module=module, kind=kind), *words]
+    done = subprocess.run(argv, env=shell.env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == (0 if verdict == "passed" else -signal.SIGKILL), done.stderr
+    until(lambda: not shell.live(), "the watchdog does not put it back", 30)
+    (journal,) = (shell.folder / "state" / "runs").iterdir()
+    end = json.loads(journal.read_text("utf-8").splitlines()[-1])
+    assert (end["type"], end["verdict"]) == ("end", verdict), end
+    assert ("no pulse for" in end["reason"]) == (verdict == "killed")
+    assert _answers(shell.ns)
+
+
 def test_with_engine_and_watchdog_dead_the_lease_ends_the_fault(shell: Shell) -> None:
     need(GATE)
     process = shell.start(
