@@ -111,7 +111,7 @@ _CPU = "qemu64,-svm,+rdrand"
 # An instruction takes 1 ns of the guest's time, however long the host needs for it; an idle guest waits in
 # real time. So a guest is not late by its own clock, whatever else the host does, and its times compare.
 _CLOCK = "-icount shift=0,sleep=on"
-_BOOT = 180  # seconds that booting and halting may take, on a busy machine
+_BOOT = 180  # seconds that halting may take, on a busy machine
 
 
 def main() -> int:
@@ -202,7 +202,6 @@ class Guest:
                 "CHAOSD_CRASH_OFFSET": str(11 * number),
                 "CHAOSD_TREE": str(image.TREE),
                 "CHAOSD_PYTHON": sys.executable,
-                "CHAOSD_LIMIT": str(self._limit),
                 "PYTHONUNBUFFERED": "1",
                 "CHAOSD_REQUIRE": os.environ.get("CHAOSD_REQUIRE", REQUIRE + REQUIRE_OF.get(self.kernel, "")),
             }
@@ -244,7 +243,11 @@ class Guest:
         for pump in pumps:
             pump.start()
         try:
-            vm.wait(self._limit + _BOOT)
+            vm.wait(self._limit)
+        except subprocess.TimeoutExpired:
+            (self._folder / "over").touch()  # the guest's own clock is another
+        try:
+            vm.wait(_BOOT)
         except subprocess.TimeoutExpired:
             self.problem = "hangs"
             _kill_below(vm.pid)
