@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from msgspec.structs import replace
 
@@ -25,7 +25,13 @@ def single(
     seed: int | None,
     on_restart: OnRestart = "end",
 ) -> Scenario:
-    """A scenario of one fault, for ``chaosd inject``."""
+    """A scenario of one fault, for ``chaosd inject``.
+
+    Raises:
+        ChaosdError: what is wrong with it.
+    """
+    if on_restart not in get_args(OnRestart):
+        raise ChaosdError(f"on_restart: {on_restart!r} is neither end nor follow")
     scenario = several([(fault, fields)], fault, duration, seed)
     radius: Radius = "entire-system" if target == "host" else scenario.blast_radius
     return replace(scenario, target=target, blast_radius=radius, on_restart=on_restart)

@@ -24,6 +24,7 @@ def inject(
     target: str,
     duration: str = "60s",
     seed: int | None = None,
+    on_restart: str | None = None,
     entire_system: bool = False,
     **fields: Any,
 ) -> Run:
@@ -37,6 +38,7 @@ def inject(
         target: what to aim at, such as ``container:api``.
         duration: how long it lasts at most, with a unit; it ends with the block.
         seed: of every random choice.
+        on_restart: of its target, ``end`` the run or ``follow``.
         entire_system: yes, this may reach the entire system.
         fields: of the fault, as ``chaosd faults show`` has them.
 
@@ -46,7 +48,7 @@ def inject(
     Raises:
         UnsupportedError: neither root, nor is there a daemon to ask.
     """
-    own = {"target": target, "duration": duration} | _given(seed=seed)
+    own = {"target": target, "duration": duration} | _given(seed=seed, on_restart=on_restart)
     if _alone():
         return _own({"fault": fault, "fields": fields, "own": own}, entire_system)
     del own["target"]
@@ -59,6 +61,7 @@ def running(
     target: str | None = None,
     duration: str | None = None,
     seed: int | None = None,
+    on_restart: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     entire_system: bool = False,
 ) -> Run:
@@ -69,6 +72,7 @@ def running(
         target: what to aim at, instead of what it says itself.
         duration: how long its faults last at most, with a unit; they end with the block.
         seed: of every random choice.
+        on_restart: of its target, ``end`` the run or ``follow``, instead of what it says itself.
         parameters: values for its parameters.
         entire_system: yes, this may reach the entire system.
 
@@ -78,7 +82,7 @@ def running(
     Raises:
         UnsupportedError: neither root, nor is there a daemon to ask; or its file cannot be read.
     """
-    own = _given(target=target, duration=duration, seed=seed)
+    own = _given(target=target, duration=duration, seed=seed, on_restart=on_restart)
     if _alone():
         return _own(_for_own(scenario) | {"set": dict(parameters or {}), "own": own}, entire_system)
     return _told(_for_daemon(scenario) | {"set": dict(parameters or {})} | own, entire_system)
@@ -111,6 +115,7 @@ def dry_run(
     target: str | None = None,
     duration: str | None = None,
     seed: int | None = None,
+    on_restart: str | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a run would do on this host, as ``chaosd plan --json`` has it; nothing is touched.
@@ -120,13 +125,14 @@ def dry_run(
         target: see there.
         duration: see there.
         seed: see there.
+        on_restart: see there.
         parameters: see there.
 
     Raises:
         UnsupportedError: this host cannot do it; the message says why.
         ChaosdError: it would be refused.
     """
-    own = _given(target=target, duration=duration, seed=seed)
+    own = _given(target=target, duration=duration, seed=seed, on_restart=on_restart)
     given = {"set": dict(parameters or {})}
     if _alone():
         from chaosd.embed.own import ask

@@ -61,7 +61,7 @@ def scenario(order: dict[str, Any]) -> Scenario:
     if "fault" in order:
         from chaosd.direct import single
 
-        return single(order["fault"], order["fields"], own["target"], own["duration"], own.get("seed"))
+        return single(order["fault"], order["fields"], **{"seed": None, **own})
     from chaosd.scenario import load, parse
 
     if "text" in order:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,43 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
 
 def pausing(here: Program, **more: Any) -> chaosd.Run:
     return chaosd.inject("process.pause", target=here.target, **more)
+
+
+@contextmanager
+def called(comm: str) -> Iterator[int]:
+    """A process of this name that does nothing."""
+    code = (
+        f"import time; open('/proc/self/comm', 'w').write('{comm}'); print('up', flush=True); time.sleep(300)"
+    )
+    with world.spawn(world.python(code)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        yield process.pid
+
+
+@pytest.mark.parametrize("scenario", [True, False], ids=["scenario", "fault"])
+def test_a_target_that_is_started_again_is_followed_if_asked_to(here: Program, scenario: bool) -> None:
+    comm = f"back{os.getpid()}"
+    if scenario:
+        mapping = {"name": "pauses", "faults": ["process.pause"]}
+        run = chaosd.running(mapping, target=f"comm:{comm}", duration="60s", on_restart="follow")
+    else:
+        run = chaosd.inject("process.pause", target=f"comm:{comm}", on_restart="follow")
+    with ExitStack() as first:
+        old = first.enter_context(called(comm))
+        with run:
+            assert state_of(old) == "T"
+            first.close()
+            with called(comm) as new:
+                until(lambda: state_of(new) == "T", "not followed", 30)
+                assert run.plan["on_restart"] == "follow"
+
+
+def test_what_on_restart_cannot_be_is_said(here: Program) -> None:
+    with pytest.raises(chaosd.ChaosdError, match="on_restart: 'later' is neither end nor follow"):
+        pausing(here, on_restart="later").__enter__()
+    with pytest.raises(chaosd.ChaosdError, match="on_restart"):
+        chaosd.dry_run({"name": "x", "faults": ["process.pause"]}, target=here.target, on_restart="later")
 
 
 def engine(run: chaosd.Run) -> int:
