@@ -73,27 +73,14 @@ NOT_EMULATED = (
     "test_real_programs",
     "test_syscall_scenarios",
     "test_tracing",
-    "test_delays_and_their_jitter",
-    "test_others_go_on_while_one_is_held",
-    "test_a_call_that_is_held_is_let_go_when_its_supervisor_is_killed",
-    "test_an_engine_that_is_stopped_holds_nothing_up",
-    "test_a_command_that_ignores_sigterm_goes_on_without_us",
-    "test_ctrl_c_reaches_the_command_and_lifts_the_fault",
-    "test_ctrl_z_lifts_the_fault_and_stops_both",
     "test_scenarios_effect",
     "test_resilience",
     "test_chaos_all",
-    "test_a_burn_takes_what_was_asked_and_follows_its_level",
-    "test_a_burn_of_each_cpu_is_a_process_for_each",
-    "test_clock_skew",
     "test_timeline_live",
     "test_restart_starts_a_container_that_is_down",
-    "test_the_same_seed_fails_the_same_calls_as_ptrace_does",
-    "test_nginx_out_of_descriptors_serves_what_needs_none",
-    "test_a_process_stops_and_runs_in_turns",
 )
-"""Left out of a hand: times that emulation spoils, load generators, and the container engine, which wants
-AppArmor's tools in the guest. ``--whole`` runs them."""
+"""Left out of a hand: what takes too long in an emulator, such as load generators and each call of a traced process,
+and the container engine, which wants AppArmor's tools in the guest. ``--whole`` runs them."""
 NOT_HERE = ("test_deed_before_promise_would_be_caught_here",)
 """Crash tests of the crash tests themselves."""
 
