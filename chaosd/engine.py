@@ -27,7 +27,7 @@ from chaosd.plan import Plan
 from chaosd.scenario import Scenario
 from chaosd.timeline import Timeline
 from chaosd.verdict import VERDICTS, Ended
-from chaosd.watchdog import Pulse, now
+from chaosd.watchdog import now
 
 TICK = 0.1
 """Seconds between two looks at everything that can end a run."""
@@ -80,7 +80,9 @@ class _Run:
         self.plan = plan
         self.until = [until] if until is not None else []
         self.scenario = plan.scenario
-        self.pulse = Pulse()
+        # Forked before the first thread exists, if it does not stand by already.
+        self.watchdog = watchdog.take()
+        self.pulse = self.watchdog.pulse
         self.show = show
         self.sampler = Sampler(plan.checks, plan.places)
         self.judge = Judge(self.scenario)
@@ -106,8 +108,7 @@ class _Run:
 
     def execute(self) -> Exit:
         try:
-            # Forked before the first thread exists; it gets ready while we look around.
-            self.watchdog = watchdog.start(self.journal.path, self.pulse)
+            self.watchdog.watch(self.journal.path)  # it gets ready while we look around
             if self.measured:
                 self.sampler.start()
             return self._execute()

@@ -1,11 +1,11 @@
 """A second process that puts everything back when the engine cannot.
 
-It is forked before the first edit, with every module it needs already imported, and is ready
-before that edit is promised. It waits for the end of its socket to the engine (any death of the
-engine closes it), for the deadline of the run, and for the engine's pulse to stop; an engine that
-is overdue or hung is killed, by pidfd. It counts looks of its own rather than seconds, for both
-stand still together when the host sleeps, or has no time for either. Then it takes the journal's
-lock and puts back what is open.
+It is forked before the first edit, with every module it needs already imported, stands by until it is
+told which journal to watch, and is ready before that edit is promised. It waits for the end of its
+socket to the engine (any death of the engine closes it), for the deadline of the run, and for the
+engine's pulse to stop; an engine that is overdue or hung is killed, by pidfd. It counts looks of its
+own rather than seconds, for both stand still together when the host sleeps, or has no time for either.
+Then it takes the journal's lock and puts back what is open.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ RETRY_FOR = 60.0
 _START_WITHIN = 15.0  # seconds; nothing is changed until then
 _LOCK_TIMEOUT = 30.0
 _READY, _DONE, _YOURS = b"ready", b"done", b"yours"
+_PATH_MAX = 4096  # linux/limits.h
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT, _PR_SET_NAME = 1, 2, 4, 15
 
 
@@ -100,17 +101,28 @@ def now() -> float:
 
 
 class Watchdog:
-    """The engine's end: its watchdog's process, and the socket that holds the two together."""
+    """The engine's end: its watchdog's process, and the socket and the pulse that hold the two together."""
 
-    def __init__(self, run: str, process: ProcessRef, end: socket.socket) -> None:
+    def __init__(self, process: ProcessRef, pulse: Pulse, end: socket.socket) -> None:
         self.process = process
-        self._run = run
+        self.pulse = pulse
+        self._run = ""
         self._end = end
         self._ready = False
 
     def fileno(self) -> int:
         """Readable when the watchdog has died."""
         return self._end.fileno()
+
+    def watch(self, journal: Path) -> None:
+        """Have it begin; ``wait_ready`` before anything is changed.
+
+        Args:
+            journal: the journal's path; its lock is held by the caller.
+        """
+        self._run = journal.stem
+        with suppress(OSError):  # who waits for it will be told that it has died
+            self._end.send(os.fsencode(journal))
 
     def wait_ready(self) -> None:
         """Wait until it is ready, before the first promise (``ChaosdError`` if it does not get ready)."""
@@ -166,31 +178,47 @@ def apart(run: str, process: ProcessRef) -> tuple[Edit, ...]:
     return ()
 
 
-def start(journal: Path, pulse: Pulse) -> Watchdog:
-    """Fork the watchdog of a journal; ``wait_ready`` of it before anything is changed.
+_standing_by: list[Watchdog] = []
 
-    Args:
-        journal: the journal's path; its lock is held by the caller.
-        pulse: the caller's sign of life.
-    """
+
+def stand_by() -> None:
+    """Fork the watchdog of the run that this process is going to do, before it has anything to do."""
+    _standing_by.append(start())
+
+
+def take() -> Watchdog:
+    """The watchdog that stands by in this process, unless it has died meanwhile; else a new one."""
+    while _standing_by:
+        found = _standing_by.pop()
+        if not select.select([found], [], [], 0)[0]:
+            return found
+    return start()
+
+
+def start() -> Watchdog:
+    """Fork a watchdog; it does nothing until it is told what to ``watch``, or this process ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sys.stdout.flush()
-    engine = ProcessRef.of(os.getpid())
+    engine, pulse = ProcessRef.of(os.getpid()), Pulse()
     pid = os.fork()
     if pid == 0:
         try:
-            _main(journal, pulse, engine, theirs)
+            _main(pulse, engine, theirs)
         except BaseException:  # noqa: BLE001 - a forked child must not return into its parent's code
             os._exit(1)
         os._exit(0)
     theirs.close()
-    return Watchdog(journal.stem, ProcessRef.of(pid), ours)
+    return Watchdog(ProcessRef.of(pid), pulse, ours)
 
 
-def _main(path: Path, pulse: Pulse, engine: ProcessRef, end: socket.socket) -> None:
+def _main(pulse: Pulse, engine: ProcessRef, end: socket.socket) -> None:
     _stand_apart(keep=end.fileno())
     engine_fd = engine.pidfd()
-    end.send(_READY)
+    if not (told := end.recv(_PATH_MAX)):
+        return  # the engine has ended and there was no run
+    path = Path(os.fsdecode(told))
+    with suppress(OSError):  # an engine that has died by now is noticed below
+        end.send(_READY)
     last = timer.Timer(path.stem)
     word, why = _wait(end, pulse, last)
     if word == _DONE:

@@ -22,6 +22,7 @@ from chaosd.daemon.deeds import DEEDS
 from chaosd.daemon.endpoint import Daemon
 from chaosd.daemon.meter import Meter
 from chaosd.daemon.primate import Primate
+from chaosd.daemon.rehearsal import REHEARSALS
 from chaosd.daemon.runs import Runs
 from chaosd.daemon.webhook import Webhook
 from chaosd.daemon.zygote import Zygote
@@ -46,7 +47,7 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     """
     registry()  # what is imported, and read, now is there in every engine
     api_library.all_scenarios()
-    zygote = Zygote(DEEDS, ahead.stock)
+    zygote = Zygote(DEEDS, REHEARSALS, ahead.stock)
     gc.set_threshold(*_GARBAGE)
     end, ours = _listen(config)
     try:

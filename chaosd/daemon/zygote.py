@@ -1,11 +1,16 @@
 """A process that has everything imported and nothing else going on, from which engines are forked.
 
 The API's process has threads and an event loop, which no engine should begin life with. The zygote
-is forked before these exist, waits for orders, and forks a child for each: a run, a plan, a look at
+is forked before these exist, waits for orders, and gives each to a child: a run, a plan, a look at
 the host. A child tells its story in JSON lines through a socket that came with the order.
 
+Whatever is to be quick has a child that was forked before its order: it has rehearsed it, so that it
+has a memory of its own by then, with everything in it that it needs. There is never more than one for
+a deed, and who finds none, or one that is not ready or dead, is served by a child forked then.
+
 When the API's process dies, the kernel kills the zygote, and sends SIGTERM to every engine
-(PR_SET_PDEATHSIG), which puts its run back, or has a watchdog that does.
+(PR_SET_PDEATHSIG), which puts its run back, or has a watchdog that does; a child that has no order
+yet dies of it.
 """
 
 from __future__ import annotations
@@ -18,8 +23,9 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -29,11 +35,15 @@ from chaosd.kernel.edit import MARK
 Tell = Callable[[dict[str, Any]], None]
 Deed = Callable[[dict[str, Any], Tell], int]
 """What a child does: given the order and a way to tell records; returns its exit status."""
+Rehearsals = Mapping[str, Callable[[], None]]
+"""What a child does before its order comes, by the deed; it must change nothing on the host."""
 
 OVER = signal.SIGUSR1
 """Tells the child of a run that its faults have lasted long enough; others pass over it."""
 
 _PAUSE = 0.1  # seconds without an order or a death, so that what is made ready keeps nobody waiting
+_READY = b"ready"
+_NAME_MAX = 64  # bytes; of a deed
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
@@ -42,10 +52,12 @@ class Zygote:
 
     Args:
         deeds: what children can be asked to do, by name.
-        stock: has things ready for children; called at first, and when some may have been used.
+        rehearsals: those for which a child is to be ready.
+        stock: has things ready for children; called at first, and when some may have been used. Whether
+            they are others than before.
     """
 
-    def __init__(self, deeds: Mapping[str, Deed], stock: Callable[[], None]) -> None:
+    def __init__(self, deeds: Mapping[str, Deed], rehearsals: Rehearsals, stock: Callable[[], bool]) -> None:
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         gc.freeze()  # what is there now is shared with every child, and not to be copied for counting it
@@ -54,8 +66,9 @@ class Zygote:
         if self.pid == 0:
             self._end.close()
             try:
-                _call_myself(f"{MARK}-zygote", signal.SIGKILL, parent)
-                _serve(theirs, deeds, stock)
+                _call_myself(f"{MARK}-zygote")
+                _die_with(parent, signal.SIGKILL)
+                _Parent(theirs, deeds, rehearsals, stock).serve()
             finally:
                 os._exit(0)
         theirs.close()
@@ -80,9 +93,9 @@ class Zygote:
         text = os.memfd_create("order")  # a message has a limit, a file has none
         try:
             with theirs, open(text, "wb", closefd=False) as file:
-                file.write(msgspec.json.encode({"deed": deed, "patience": patience, "order": order}))
+                file.write(msgspec.json.encode({"patience": patience, "order": order}))
                 file.flush()
-                socket.send_fds(self._end, [b"o"], [theirs.fileno(), text])
+                socket.send_fds(self._end, [deed.encode()], [theirs.fileno(), text])
             _, fds, _, _ = socket.recv_fds(self._end, 1, 1)
             if not fds:
                 raise BrokenPipeError("the process that engines are forked from is dead")
@@ -108,68 +121,162 @@ class Zygote:
             os.waitpid(self.pid, 0)
 
 
-def _serve(end: socket.socket, deeds: Mapping[str, Deed], stock: Callable[[], None]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    died, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    watched: list[Any] = [end, died]
-    stock()
-    pause: float | None = None
-    while True:
-        ready, _, _ = select.select(watched, [], [], pause)
-        pause = _PAUSE if ready else None
-        if not ready:
-            stock()
-        if died in ready:
-            os.read(died, 4096)
-            _bury()
-        if end in ready and not _fork(end, deeds):
-            return
+class _Parent:
+    """What the zygote does."""
+
+    def __init__(
+        self,
+        end: socket.socket,
+        deeds: Mapping[str, Deed],
+        rehearsals: Rehearsals,
+        stock: Callable[[], bool],
+    ) -> None:
+        self._end, self._deeds, self._rehearsals, self._stock = end, deeds, rehearsals, stock
+        # One that dies unasked stays here until it would be needed: what has killed it may kill the next.
+        self._ahead: dict[str, _Child] = {}
+        self._busy: set[int] = set()  # children that others are kept from the host by, and from its time
+
+    def serve(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        died, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        watched: list[Any] = [self._end, died]
+        self._make_ready()
+        pause: float | None = None
+        while True:
+            ready, _, _ = select.select(watched, [], [], pause)
+            pause = _PAUSE if ready else None
+            if not ready and not self._busy:
+                self._make_ready()
+            if died in ready:
+                os.read(died, 4096)
+                self._bury()
+            if self._end in ready and not self._pass_on():
+                return
+
+    def _make_ready(self) -> None:
+        if self._stock():  # those forked before have the old ones
+            for child in self._ahead.values():
+                child.kill()
+            self._ahead.clear()
+        for deed in self._rehearsals.keys() - self._ahead.keys():
+            with suppress(OSError):  # no room for one more; an order may find some
+                self._ahead[deed] = self._fork(self._rehearsals[deed])
+
+    def _fork(self, rehearse: Callable[[], None] | None = None) -> _Child:
+        return _Child(self._deeds, rehearse, (self._end, *(child.end for child in self._ahead.values())))
+
+    def _pass_on(self) -> bool:
+        deed, fds, _, _ = socket.recv_fds(self._end, _NAME_MAX, 2)
+        if not deed:
+            return False
+        pidfd = self._give(deed.decode(), fds)
+        socket.send_fds(self._end, [b"p"], [pidfd])
+        for fd in (*fds, pidfd):
+            os.close(fd)
+        return True
+
+    def _give(self, deed: str, fds: list[int]) -> int:
+        child = self._ahead.get(deed)
+        if child is None or child.rehearses():
+            child = self._fork()
+        else:
+            del self._ahead[deed]
+        if not child.give(deed, fds):  # it was killed while it waited
+            child.kill()
+            child = self._fork()
+            child.give(deed, fds)
+        if deed in self._rehearsals:
+            self._busy.add(child.pid)
+        return child.pidfd
+
+    def _bury(self) -> None:
+        with suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                self._busy.discard(pid)
 
 
-def _bury() -> None:
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+class _Child:
+    """A process that waits for an order, carries it out, and ends.
 
+    Args:
+        deeds: as in ``Zygote``.
+        rehearse: what it does meanwhile.
+        private: sockets that it must not keep open.
+    """
 
-def _fork(end: socket.socket, deeds: Mapping[str, Deed]) -> bool:
-    text, fds, _, _ = socket.recv_fds(end, 1, 2)
-    if not text:
+    def __init__(
+        self,
+        deeds: Mapping[str, Deed],
+        rehearse: Callable[[], None] | None,
+        private: Iterable[socket.socket],
+    ) -> None:
+        self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._rehearsed = rehearse is not None
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            for each in (*private, self.end):
+                each.close()
+            _live(theirs, deeds, rehearse, parent)
+        theirs.close()
+        self.pidfd = os.pidfd_open(self.pid)  # of a child that nobody has buried yet, so it is this one
+
+    def rehearses(self) -> bool:
+        """Whether it would keep an order waiting."""
+        return not select.select([self.end], [], [], 0)[0]
+
+    def give(self, deed: str, fds: list[int]) -> bool:
+        """Give it its order, once it has rehearsed; False if it has died."""
+        with self.end, suppress(OSError):
+            if self._rehearsed and self.end.recv(len(_READY)) != _READY:
+                return False
+            socket.send_fds(self.end, [deed.encode()], fds)
+            return True
         return False
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        end.close()
-        _do(fds[0], fds[1], deeds, parent)
-    pidfd = os.pidfd_open(pid)  # of a child that nobody has buried yet, so it is this one
-    socket.send_fds(end, [b"p"], [pidfd])
-    for fd in (*fds, pidfd):
-        os.close(fd)
-    return True
+
+    def kill(self) -> None:
+        """End it; it must not have an order."""
+        self.end.close()
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.close(self.pidfd)
 
 
-def _do(story_fd: int, order_fd: int, deeds: Mapping[str, Deed], parent: int) -> None:
-    status = 1
+def _live(
+    end: socket.socket, deeds: Mapping[str, Deed], rehearse: Callable[[], None] | None, parent: int
+) -> None:
+    status, deed = 1, b""
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(OVER, signal.SIG_IGN)
-        # what is called chaosd-... is not traced, and its children in trials are called as it is
-        _call_myself(MARK, signal.SIGTERM, parent)
+        _die_with(parent, signal.SIGTERM)
         os.setsid()
-        with open(order_fd, "rb") as file:
-            file.seek(0)
-            order = msgspec.json.decode(file.read())
-        with socket.socket(fileno=story_fd) as story:
-            status = deeds[order["deed"]](order["order"], _teller(story, order["patience"]))
+        if rehearse is not None:
+            _call_myself(f"{MARK}-ahead")
+            rehearse()
+            end.send(_READY)
+        with end, suppress(ConnectionResetError):  # the zygote has died and not taken our word
+            deed, fds, _, _ = socket.recv_fds(end, _NAME_MAX, 2)
+        # what is called chaosd-... is not traced, and its children in trials are called as it is
+        _call_myself(MARK)
+        status = _do(deeds[deed.decode()], *fds) if deed else 0
     except BaseException:  # noqa: BLE001 - a forked child must not return into its parent's code
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _do(deed: Deed, story_fd: int, order_fd: int) -> int:
+    with open(order_fd, "rb") as file:
+        file.seek(0)
+        told = msgspec.json.decode(file.read())
+    with socket.socket(fileno=story_fd) as story:
+        return deed(told["order"], _teller(story, told["patience"]))
 
 
 def _teller(story: socket.socket, patience: float) -> Tell:
@@ -186,9 +293,16 @@ def _teller(story: socket.socket, patience: float) -> Tell:
     return tell
 
 
-def _call_myself(name: str, at_death: signal.Signals, parent: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
-    libc.prctl(_PR_SET_PDEATHSIG, at_death, 0, 0, 0)
+def _call_myself(name: str) -> None:
+    _libc().prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def _die_with(parent: int, number: signal.Signals) -> None:
+    _libc().prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it has died before this was said
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

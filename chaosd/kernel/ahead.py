@@ -40,13 +40,19 @@ class _Spare:
 _stock: list[_Spare] = []
 
 
-def stock() -> None:
-    """Have a probe ready for those who are forked from this process; nothing where the kernel refuses it."""
+def stock() -> bool:
+    """Have a probe ready for those who are forked from this process; nothing where the kernel refuses it.
+
+    Returns:
+        Whether it is another one than before.
+    """
     if _stock and not _stock[0].left():
         _stock.pop().close()
     if not _stock:
         with suppress(UnsupportedError):  # who needs it will be told
             _stock.append(_Spare())
+            return True
+    return False
 
 
 def tagger(programs: tuple[str, ...]) -> bpf.Object:

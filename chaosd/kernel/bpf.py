@@ -24,9 +24,8 @@ from chaosd.kernel.tracer_rule import FAULTS
 
 _ARRAY, _MMAPABLE = 2, 1 << 10  # BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE
 _TYPE_LSM, _LSM_MAC = 29, 27  # BPF_PROG_TYPE_LSM, BPF_LSM_MAC
-_CONFIG = b".rodata.config"
+_CONFIG, _LEASE_SIZE = b".rodata.config", 8 * (1 + 2 * FAULTS)
 T = TypeVar("T")
-_LEASE_SIZE = 8 * (1 + 2 * FAULTS)
 
 
 class Closable(Protocol):
@@ -155,6 +154,7 @@ class Object:
         name: the file is ``chaosd/_probes/NAME.o``.
         config: the bytes of its ``.rodata.config``, if it has one.
         share: maps of other objects to use in place of its own, by name; ``lease`` always is.
+        room: how many entries maps are to have, by name, if not as many as they may.
         programs: load only these; all when empty.
         aims: the kernel function that a tracing program is loaded for, by program.
         lsm: the programs that have an aim are loaded for BPF LSM, not for fmod_ret.
@@ -169,6 +169,7 @@ class Object:
         config: bytes = b"",
         *,
         share: Mapping[str, int] | None = None,
+        room: Mapping[str, int] | None = None,
         programs: Sequence[str] = (),
         aims: Mapping[str, str] | None = None,
         lsm: bool = False,
@@ -180,7 +181,7 @@ class Object:
             opened = lib.bpf_object__open_file(os.fsencode(_path(name)), None)
             self._handle: c_void_p | None = c_void_p(checked(opened, f"probe {name}", null_fails=True))
             try:
-                self._prepare(config, share or {}, programs)
+                self._prepare(config, share or {}, room or {}, programs)
                 for program, function in (aims or {}).items():
                     self._aim(program, function, lsm)
                 checked(lib.bpf_object__load(self._handle), f"probe {name} was refused")
@@ -188,7 +189,9 @@ class Object:
                 self.close()
                 raise
 
-    def _prepare(self, config: bytes, share: Mapping[str, int], programs: Sequence[str]) -> None:
+    def _prepare(
+        self, config: bytes, share: Mapping[str, int], room: Mapping[str, int], programs: Sequence[str]
+    ) -> None:
         lib = library()
         if config:
             found = c_void_p(lib.bpf_object__find_map_by_name(self._handle, _CONFIG))
@@ -198,6 +201,9 @@ class Object:
             if found := lib.bpf_object__find_map_by_name(self._handle, name.encode()):
                 fd = share[name] if name in share else lease().fd
                 checked(lib.bpf_map__reuse_fd(c_void_p(found), fd), f"probe {self.name}, map {name}")
+        for name, entries in room.items():
+            if found := lib.bpf_object__find_map_by_name(self._handle, name.encode()):
+                lib.bpf_map__set_max_entries(c_void_p(found), c_uint32(entries))
         for program in self._programs():
             if programs and lib.bpf_program__name(program).decode() not in programs:
                 lib.bpf_program__set_autoload(program, ctypes.c_bool(False))

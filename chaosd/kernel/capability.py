@@ -76,6 +76,11 @@ class Capability:
             self._verdict = Verdict(ok=True) if known else self.attempt()
         return self._verdict
 
+    @property
+    def known(self) -> bool:
+        """Whether it can be told without trying."""
+        return self._verdict is not None or (self._lasting and self.name in _proven())
+
     def attempt(self) -> Verdict:
         """Try it now, whatever is known already."""
         self._verdict = self._attempt()

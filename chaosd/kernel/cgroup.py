@@ -95,6 +95,11 @@ def hierarchies() -> dict[str, str]:
     return {key: mount.point for key, mount in _mounts().items()}
 
 
+def look_again() -> None:
+    """Have the mounts read anew when they are next asked for."""
+    _mounts.cache_clear()
+
+
 def of_process(pid: int) -> dict[str, str]:
     """The directory of a process's cgroup in each mounted hierarchy, keyed as in ``hierarchies``.
 

@@ -150,7 +150,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         what = self.traffic
         kind = (_KINDS.index(what.unit), bool(what.names), what.code, self.once, what.anew)
         config += struct.pack("=H7B7x", self.mark, _ACTS[self.act], bool(self.tagging), *kind)
-        return bpf.Object("gate", config, share=share, programs=self.programs), tagger
+        return bpf.Object("gate", config, share=share, room=self.filters.room, programs=self.programs), tagger
 
     @property
     def control(self) -> Control:

@@ -67,7 +67,10 @@ class Injection(Loaded, frozen=True, tag="bpf.injection"):
         with bpf.undone_on_error(held):
             share = tasks.attach_following(self.members, held)
             for name, programs, aims, lsm in self._objects():
-                probe = bpf.Object(name, self._config(), share=share, programs=programs, aims=aims, lsm=lsm)
+                room = self.calls.sockets.room
+                probe = bpf.Object(
+                    name, self._config(), share=share, room=room, programs=programs, aims=aims, lsm=lsm
+                )
                 held.parts.append(probe)
                 if "counts" not in share:
                     held.watch(probe)

@@ -53,6 +53,12 @@ class Filters(msgspec.Struct, frozen=True):
         wants = (self.ports, self.source_ports, self.cidrs, self.exclude)
         return struct.pack("=8B", v4, v6, *(bool(want) for want in wants), 0, 0)
 
+    @property
+    def room(self) -> dict[str, int]:
+        """How many entries maps need, by name: one of ports for all there are takes a millisecond to make."""
+        spans = (last - first + 1 for first, last in (*self.ports, *self.source_ports))
+        return {"ports": max(sum(spans), 1)}
+
     def fill(self, probe: Object) -> None:
         """Put ports and networks into the maps of a loaded probe."""
         ports = probe.map("ports")

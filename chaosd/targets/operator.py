@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from chaosd.kernel.process import read
 from chaosd.targets.processes import Seen, ancestors, snapshot
 
 _SSHD = ("sshd", "sshd-session", "dropbear")
@@ -33,8 +34,7 @@ def operator_addresses() -> tuple[str, ...]:
 
 def _told(pid: int) -> Iterator[str]:
     try:
-        with open(f"/proc/{pid}/environ", encoding="utf-8", errors="replace") as file:
-            words = file.read().split("\0")
+        words = read(pid, "environ").split("\0")
     except OSError:  # it has ended, or is closed to us
         return
     for word in words:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.process import ProcessRef, read
 
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
@@ -42,8 +42,7 @@ class Seen(msgspec.Struct, frozen=True):
 def see(pid: int) -> Seen | None:
     """One process, or None when there is none with this pid (a thread id gives its thread)."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            text = file.read()
+        text = read(pid, "stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     name, _, rest = text.rpartition(")")

@@ -17,7 +17,7 @@ from chaosd.errors import ChaosdError
 from chaosd.kernel import cgroup, launch
 from chaosd.kernel.edit import MARK
 from chaosd.kernel.netns import NetnsRef
-from chaosd.kernel.process import ProcessRef
+from chaosd.kernel.process import ProcessRef, read
 from chaosd.targets.model import Target
 from chaosd.targets.operator import operator_addresses
 from chaosd.targets.processes import Seen, ancestors, roots, snapshot
@@ -143,8 +143,7 @@ def is_chaosd(seen: Seen) -> bool:
 
 def _words(pid: int, name: str) -> list[str]:
     try:
-        with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-            return file.read().split("\0")
+        return read(pid, name).split("\0")
     except OSError:  # it has ended, or is closed to us
         return []
 

@@ -1,6 +1,6 @@
 """Figures of the daemon: python tests/bench/bench_daemon.py [NAME...]
 
-idle    memory and processor time of the daemon and its zygote while nothing happens
+idle    memory and processor time of the daemon and the processes it keeps while nothing happens
 api     from a request for network.loss to its fault being live, and to the answer
 cli     from the start of `chaosd inject` to its fault being live, through the daemon and alone
 """
@@ -23,6 +23,7 @@ from daemonized import Daemon
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = int(os.environ.get("CHAOSD_BENCH_TRIALS", "30"))
+PAUSE = float(os.environ.get("CHAOSD_BENCH_PAUSE", "1"))
 IDLE = float(os.environ.get("CHAOSD_BENCH_IDLE", "60"))
 LOSS = "name: loss\nduration: 100ms\nblast_radius: service-cluster\nfaults: [{network.loss: {percent: 5%}}]\n"
 
@@ -50,22 +51,23 @@ def _live(records: list[dict[str, object]]) -> float:
 
 
 def bench_idle(daemon: Daemon, _: str) -> None:
-    world.until(lambda: len(daemon.family()) == 2, "children are left")
+    world.until(daemon.idle, "children are left")
     pids = daemon.family()
     used = sum(map(_used, pids))
     time.sleep(IDLE)
     share = (sum(map(_used, pids)) - used) / IDLE
-    _say(f"idle for {IDLE:.0f} s, daemon and zygote, share of a processor", f"{share:.3%}", "0.1 %")
+    _say(f"idle for {IDLE:.0f} s, daemon and what it keeps, share of a processor", f"{share:.3%}", "0.1 %")
     for pid in pids:
         found = _memory(pid)
         comm = Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
         _say(f"resident, {comm}", f"Rss {found['Rss']:.1f} Pss {found['Pss']:.1f} MiB", "60 MiB")
-    _say("resident, both, shared pages counted once", f"{sum(_memory(pid)['Pss'] for pid in pids):.1f} MiB")
+    _say("resident, all, shared pages counted once", f"{sum(_memory(pid)['Pss'] for pid in pids):.1f} MiB")
 
 
 def bench_api(daemon: Daemon, target: str) -> None:
     live, answered = [], []
     for trial in range(TRIALS + 3):
+        time.sleep(PAUSE)
         began = _now()
         run = daemon.post("/v1/runs", {"text": LOSS, "target": target})["run"]
         took = _now() - began

@@ -148,6 +148,19 @@ class Daemon:
                     found.append(int(pid))
         return found
 
+    def names(self) -> dict[str, int]:
+        """What the processes of its family are called, as far as they live, and their pids."""
+        found = {}
+        for pid in self.family():
+            with suppress(OSError):
+                found[Path(f"/proc/{pid}/comm").read_text("utf-8").strip()] = pid
+        return found
+
+    def idle(self) -> bool:
+        """Whether nobody is there but who always is: a child that waits for a run, and its watchdog, too."""
+        ahead = {"chaosd-zygote", "chaosd-ahead", "chaosd-watchdog"}
+        return len(self.family()) == 4 and ahead < self.names().keys()
+
     def close(self) -> None:
         """Have it end, and see that all is put back and nothing of it is left, not even in its log."""
         if self.process.poll() is None:

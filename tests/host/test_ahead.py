@@ -10,7 +10,6 @@ from pathlib import Path
 
 import daemonized
 import world
-from daemonized import Daemon
 
 from chaosd.kernel import ahead
 from chaosd.kernel.capability_network import TAGGING
@@ -36,11 +35,6 @@ def held(pid: int) -> set[int]:
 def loaded() -> set[int]:
     shown = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, check=True).stdout
     return {program["id"] for program in json.loads(shown)}
-
-
-def zygote(daemon: Daemon) -> int:
-    comms = {Path(f"/proc/{pid}/comm").read_text("utf-8").strip(): pid for pid in daemon.family()}
-    return comms["chaosd-zygote"]
 
 
 def taken_by_a_child() -> int:
@@ -82,7 +76,7 @@ def test_it_is_given_once_and_then_there_is_another() -> None:
 def test_a_daemon_has_one_ready_and_leaves_none() -> None:
     world.need(TAGGING)
     with daemonized.daemon() as daemon, world.netns() as near, world.netns() as far, world.veth(near, far):
-        pid = zygote(daemon)
+        pid = daemon.names()["chaosd-zygote"]
         world.until(lambda: len(held(pid)) == 3, "nothing is ready")
         with world.spawn(world.python("import time; time.sleep(60)"), ns=near) as target:
             seen = [held(pid)]

@@ -111,8 +111,7 @@ def test_the_daemon_is_asked_to_end_and_puts_everything_back_first(stage: Stage,
 def test_the_zygote_is_killed_and_the_daemon_ends_for_a_new_one(stage: Stage) -> None:
     run = stage.start()
     stage.reach(run, PHASES["fault"])
-    zygote = next(pid for pid in stage.daemon.family() if comm(pid) == "chaosd-zygote")
-    os.kill(zygote, signal.SIGKILL)
+    os.kill(stage.daemon.names()["chaosd-zygote"], signal.SIGKILL)
     assert stage.daemon.process.wait(30) == 1, "systemd starts what has failed anew"
     assert stage.host() == stage.before, "when it has ended, not some time later"
     said = stage.daemon.log.read_text("utf-8").splitlines()[-1]
@@ -122,11 +121,6 @@ def test_the_zygote_is_killed_and_the_daemon_ends_for_a_new_one(stage: Stage) ->
     assert stage.daemon.get(f"/v1/runs/{run}")["verdict"] == "interrupted"
     again = stage.start("300ms")
     assert stage.daemon.events(again)[-1]["verdict"] == "inconclusive", "nobody sends a packet"
-
-
-def comm(pid: int) -> str:
-    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
-        return file.read().strip()
 
 
 def test_a_client_that_vanishes_does_not_end_its_run(stage: Stage) -> None:

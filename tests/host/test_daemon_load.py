@@ -41,7 +41,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 def memory(daemon: Daemon) -> int:
-    """Bytes that the daemon and its zygote have to themselves (proc_pid_smaps(5), Pss)."""
+    """Bytes that the daemon and its processes have to themselves (proc_pid_smaps(5), Pss)."""
     total = 0
     for pid in daemon.family():
         text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
@@ -51,11 +51,6 @@ def memory(daemon: Daemon) -> int:
 
 def descriptors(daemon: Daemon) -> dict[int, int]:
     return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in daemon.family()}
-
-
-def settled(daemon: Daemon) -> bool:
-    """Whether only the daemon and its zygote are there."""
-    return len(daemon.family()) == 2
 
 
 def test_of_many_clients_one_starts_a_run_and_each_gets_an_answer(daemon: Daemon) -> None:
@@ -181,15 +176,15 @@ def test_no_request_breaks_anything(daemon: Daemon) -> None:
         # nothing here can be in the way of putting back, so a 500 would be an error in chaosd
         assert status not in (500, 503, 504), (method, path, body, text)
         if number == warm:
-            until(lambda: settled(daemon), "children are left", 60)
+            until(daemon.idle, "children are left", 60)
             after_warming, open_then = memory(daemon), descriptors(daemon)
     print(f"{len(everything)} requests: {dict(counts)}")
     assert counts[422] > len(everything) / 5
-    until(lambda: settled(daemon), "children are left", 60)
+    until(daemon.idle, "children are left", 60)
     assert dump.process(pid) == before
     assert not daemon.journals()
     assert daemon.get("/v1/history") == []
-    until(lambda: settled(daemon), "children are left", 60)
+    until(daemon.idle, "children are left", 60)
     until(lambda: descriptors(daemon) == open_then, "descriptors are left", 10)
     grown = memory(daemon) - after_warming
     print(f"memory grew by {grown / 1024:.0f} KiB from {after_warming / 1024:.0f} KiB")

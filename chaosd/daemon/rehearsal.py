@@ -1,0 +1,56 @@
+"""What a child does until the order of a run comes: all of a run that changes nothing.
+
+A process that was just forked shares its memory with its parent, and each page is copied when it is
+first written to; a run touches a few thousand. It is looked at the host as it is now, and what was found
+is forgotten: the order may be hours away.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import suppress
+
+import msgspec
+
+from chaosd import plan, restore, scenario, watchdog
+from chaosd.daemon.zygote import Rehearsals
+from chaosd.errors import ChaosdError
+from chaosd.kernel import cgroup
+from chaosd.kernel.capability_network import GATE
+from chaosd.kernel.edit import to_data
+from chaosd.kernel.gate import Gate
+from chaosd.kernel.process import ProcessRef
+
+_SCENARIO = (
+    "name: rehearsal\nduration: 1s\nblast_radius: entire-system\nfaults: [network.loss: {percent: 5%}]\n"
+)
+
+
+def run() -> None:
+    """Have a watchdog stand by, and go through a run of ``network.loss`` on ourselves and on the host."""
+    with suppress(OSError):  # what is wrong, a run will tell
+        watchdog.stand_by()  # first, for a fork makes all that we have shared anew
+    for target in (f"pid:{os.getpid()}", "host"):  # the first is refused, after most of what finds it
+        with suppress(ChaosdError, OSError):
+            _go_through(target)
+    cgroup.look_again()
+    gc.collect()
+    gc.freeze()
+
+
+def _go_through(target: str) -> None:
+    parsed = scenario.parse(_SCENARIO, "rehearsal", {"target": target})
+    if not GATE.known:  # to try it would be more than looking
+        return
+    made = plan.make(parsed, confirmed=True)
+    process = ProcessRef.of(os.getpid())
+    edits = (*watchdog.apart(made.run, process), *made.edits)
+    msgspec.json.encode([plan.describe(made), restore.surroundings(edits), *map(to_data, edits)])
+    for edit in edits:
+        if isinstance(edit, Gate):  # nothing meets it, and it is gone with us at the latest
+            edit.apply()
+            edit.revert()
+
+
+REHEARSALS: Rehearsals = {"run": run}
