@@ -163,10 +163,11 @@ class _Parent:
             self._ahead.clear()
         for deed in self._rehearsals.keys() - self._ahead.keys():
             with suppress(OSError):  # no room for one more; an order may find some
-                self._ahead[deed] = self._fork(self._rehearsals[deed])
+                self._ahead[deed] = self._fork(rehearse=self._rehearsals[deed])
 
-    def _fork(self, rehearse: Callable[[], None] | None = None) -> _Child:
-        return _Child(self._deeds, rehearse, (self._end, *(child.end for child in self._ahead.values())))
+    def _fork(self, *private: int, rehearse: Callable[[], None] | None = None) -> _Child:
+        others = (self._end, *(child.end for child in self._ahead.values()))
+        return _Child(self._deeds, rehearse, (*private, *(end.fileno() for end in others)))
 
     def _pass_on(self) -> bool:
         deed, fds, _, _ = socket.recv_fds(self._end, _NAME_MAX, 2)
@@ -181,12 +182,12 @@ class _Parent:
     def _give(self, deed: str, fds: list[int]) -> int:
         child = self._ahead.get(deed)
         if child is None or child.rehearses():
-            child = self._fork()
+            child = self._fork(*fds)
         else:
             del self._ahead[deed]
         if not child.give(deed, fds):  # it was killed while it waited
             child.kill()
-            child = self._fork()
+            child = self._fork(*fds)
             child.give(deed, fds)
         if deed in self._rehearsals:
             self._busy.add(child.pid)
@@ -204,22 +205,22 @@ class _Child:
     Args:
         deeds: as in ``Zygote``.
         rehearse: what it does meanwhile.
-        private: sockets that it must not keep open.
+        private: descriptors that it must not keep open.
     """
 
     def __init__(
         self,
         deeds: Mapping[str, Deed],
         rehearse: Callable[[], None] | None,
-        private: Iterable[socket.socket],
+        private: Iterable[int],
     ) -> None:
         self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._rehearsed = rehearse is not None
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            for each in (*private, self.end):
-                each.close()
+            for each in (*private, self.end.fileno()):
+                os.close(each)
             _live(theirs, deeds, rehearse, parent)
         theirs.close()
         self.pidfd = os.pidfd_open(self.pid)  # of a child that nobody has buried yet, so it is this one
