@@ -1,8 +1,8 @@
 """What a child does until the order of a run comes: all of a run that changes nothing.
 
 A process that was just forked shares its memory with its parent, and each page is copied when it is
-first written to; a run touches a few thousand. It is looked at the host as it is now, and what was found
-is forgotten: the order may be hours away.
+first written to; a run writes to a few thousand. What is found out about the host is forgotten again, for
+the order may be hours away.
 """
 
 from __future__ import annotations

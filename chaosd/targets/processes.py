@@ -46,7 +46,7 @@ def see(pid: int) -> Seen | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     name, _, rest = text.rpartition(")")
-    fields = rest.split()
+    fields = rest.split(maxsplit=20)  # of 50
     return Seen(pid, name.partition("(")[2], fields[0], int(fields[1]), int(fields[6]), int(fields[19]))
 
 

@@ -136,16 +136,15 @@ def is_chaosd(seen: Seen) -> bool:
         return False  # it has our name only until it begins
     if seen.pid == os.getpid() or seen.comm == MARK or seen.comm.startswith(f"{MARK}-"):
         return True
-    words = _words(seen.pid, "cmdline")
+    try:
+        command = read(seen.pid, "cmdline")
+    except OSError:  # it has ended, or is closed to us
+        return False
+    if MARK not in command:  # as most
+        return False
+    words = command.split("\0")
     runs_module = any(pair == ("-m", MARK) for pair in pairwise(words))
     return runs_module or MARK in (os.path.basename(word) for word in words[:2])
-
-
-def _words(pid: int, name: str) -> list[str]:
-    try:
-        return read(pid, name).split("\0")
-    except OSError:  # it has ended, or is closed to us
-        return []
 
 
 def radius(target: Target) -> Radius:
