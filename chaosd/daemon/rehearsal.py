@@ -10,15 +10,14 @@ from __future__ import annotations
 import gc
 import os
 from contextlib import suppress
-
-import msgspec
+from pathlib import Path
 
 from chaosd import plan, restore, scenario, watchdog
 from chaosd.daemon.zygote import Rehearsals
 from chaosd.errors import ChaosdError
+from chaosd.journal import Journal
 from chaosd.kernel import cgroup
 from chaosd.kernel.capability_network import GATE
-from chaosd.kernel.edit import to_data
 from chaosd.kernel.gate import Gate
 from chaosd.kernel.process import ProcessRef
 
@@ -46,11 +45,14 @@ def _go_through(target: str) -> None:
     made = plan.make(parsed, confirmed=True)
     process = ProcessRef.of(os.getpid())
     edits = (*watchdog.apart(made.run, process), *made.edits)
-    msgspec.json.encode([plan.describe(made), restore.surroundings(edits), *map(to_data, edits)])
+    book = Journal(Path(target), os.memfd_create("rehearsal"))
+    book.write("before", plan=plan.describe(made), state=restore.surroundings(edits))
     for edit in edits:
+        book.applied(book.intend(edit))
         if isinstance(edit, Gate):  # nothing meets it, and it is gone with us at the latest
             edit.apply()
             edit.revert()
+    book.close()
 
 
 REHEARSALS: Rehearsals = {"run": run}

@@ -234,6 +234,7 @@ class _Child:
         with self.end, suppress(OSError):
             if self._rehearsed and self.end.recv(len(_READY)) != _READY:
                 return False
+            signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)  # who has stopped it did not mean the order
             socket.send_fds(self.end, [deed.encode()], fds)
             return True
         return False

@@ -133,6 +133,14 @@ def test_one_whose_watchdog_was_killed_gets_another(daemon: Daemon) -> None:
     daemon.post("/v1/stop", {"all": True})
 
 
+def test_one_that_was_stopped_does_its_order(daemon: Daemon) -> None:
+    pid = waiting(daemon)
+    os.kill(pid, signal.SIGSTOP)
+    run = daemon.pause(daemon.sleeper(), "100ms")
+    assert daemon.events(run)[-1]["verdict"] == "passed"
+    assert engine(daemon, run) == pid
+
+
 def test_its_watchdog_puts_back_what_it_has_done(daemon: Daemon) -> None:
     target = daemon.sleeper()
     before, pid = dump.process(target), waiting(daemon)
