@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from ctypes import CDLL, get_errno
 from functools import cache
 
@@ -49,36 +49,34 @@ class NetnsRef(msgspec.Struct, frozen=True, eq=False):
         """The namespace of the calling thread."""
         return cls.at(f"/proc/{os.getpid()}/ns/net")
 
-    def open(self) -> int | None:
-        """A descriptor of the namespace, or None when nothing holds it any more."""
-        for path in self._places():
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                continue
-            inode = os.fstat(fd).st_ino
-            if inode == self.inode and self._is(inode, _cookie(fd)):
-                return fd
-            os.close(fd)
-        return None
-
     def _is(self, inode: int, cookie: int) -> bool:
         return inode == self.inode and (cookie == self.cookie or 0 in (cookie, self.cookie))
 
-    def _places(self) -> Iterator[str]:
-        yield "/proc/self/ns/net"
-        yield self.path
-        for folder in ("/run/netns", "/run/docker/netns"):
-            if os.path.isdir(folder):
-                yield from (f"{folder}/{name}" for name in os.listdir(folder))
-        yield from (f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit())
-
     def alive(self) -> bool:
         """Whether the namespace still exists."""
-        fd = self.open()
-        if fd is not None:
+        return any(self == NetnsRef(self.inode, "", _cookie(fd)) for fd in _found(self))
+
+
+def _found(ref: NetnsRef) -> Generator[int, None, None]:
+    for path in _places(ref):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if os.fstat(fd).st_ino == ref.inode:
+                yield fd
+        finally:
             os.close(fd)
-        return fd is not None
+
+
+def _places(ref: NetnsRef) -> Iterator[str]:
+    yield ref.path
+    yield "/proc/self/ns/net"
+    for folder in ("/run/netns", "/run/docker/netns"):
+        if os.path.isdir(folder):
+            yield from (f"{folder}/{name}" for name in os.listdir(folder))
+    yield from (f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit())
 
 
 @cache
@@ -99,14 +97,13 @@ def inside(ref: NetnsRef) -> Iterator[None]:
     Raises:
         FileNotFoundError: the namespace is gone.
     """
-    fd = ref.open()
-    if fd is None:
-        raise FileNotFoundError(f"network namespace {ref.inode} is gone")
-    try:
-        with _entered(fd):
-            yield
-    finally:
-        os.close(fd)
+    with closing(_found(ref)) as found:
+        for fd in found:
+            with _entered(fd):
+                if ref == NetnsRef(ref.inode, "", _own_cookie()):
+                    yield
+                    return
+    raise FileNotFoundError(f"network namespace {ref.inode} is gone")
 
 
 @contextmanager
@@ -124,9 +121,17 @@ def _entered(fd: int) -> Iterator[None]:
 
 def _cookie(fd: int) -> int:
     try:
-        with _entered(fd), socket.socket(socket.AF_UNIX) as end:
+        with _entered(fd):
+            return _own_cookie()
+    except OSError:  # EPERM without privileges
+        return 0
+
+
+def _own_cookie() -> int:
+    try:
+        with socket.socket(socket.AF_UNIX) as end:
             return int.from_bytes(end.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
-    except OSError:  # ENOPROTOOPT before 5.14, EPERM without privileges
+    except OSError:  # ENOPROTOOPT before 5.14
         return 0
 
 

@@ -69,8 +69,7 @@ def _hold(told: int) -> None:
 def veth(left: NetnsRef, right: NetnsRef, net: int = 1) -> Iterator[tuple[DeviceRef, DeviceRef]]:
     """A wire between two namespaces: 10.99.NET.1/24 and fd99:NET::1/64 left, .2 and ::2 right."""
     name = f"w{os.getpid() % 10**6}x{next(_serial)}"
-    peer = right.open()
-    assert peer is not None
+    peer = os.open(right.path, os.O_RDONLY)
     with inside(left), IPRoute() as ip:
         ip.link("add", kind="veth", ifname=f"{name}l", peer={"ifname": f"{name}r", "net_ns_fd": peer})
     os.close(peer)
@@ -120,7 +119,7 @@ def spawn(
     argv: Sequence[str], *, ns: NetnsRef | None = None, cg: CgroupRef | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """A process, in a namespace and a cgroup if asked, with text pipes; it and its group are killed."""
-    fd = ns.open() if ns else None
+    fd = os.open(ns.path, os.O_RDONLY) if ns else None
 
     def enter() -> None:
         if fd is not None:
