@@ -16,18 +16,26 @@
 enum { ACT_DROP, ACT_MATCH, ACT_DOUBLE, ACT_ANSWER };
 enum { OUT, IN, ON_LO };
 
-struct gate {
+/* Whom it meets. A gate may be loaded before that is known. */
+struct aim {
 	struct rule rule;
 	struct filters filters;
 	__u16 tag; /* 0x4000 | netns hash << 8 | rank of this gate; left in tc_index of what matched */
-	__u8 act;
 	__u8 only_tagged; /* sockets of the target; otherwise all traffic */
+	__u8 pad[5];
+};
+
+const volatile struct aim aim SEC(".rodata.aim");
+
+/* What it does: known to the verifier, which passes over the rest. */
+struct gate {
+	__u8 act;
 	__u8 kind; /* of packet, kind.h */
 	__u8 has_names;
 	__u8 code; /* of a DNS answer */
 	__u8 once; /* an ifb that another gate of ours has used already cannot be left for a second one */
 	__u8 anew; /* answers come in by lo as from a wire, so that NAT sees them */
-	__u8 pad[7];
+	__u8 pad[2];
 };
 
 const volatile struct gate gate SEC(".rodata.config");
@@ -35,13 +43,13 @@ const volatile struct gate gate SEC(".rodata.config");
 /* A packet passes several of our gates, and the same one again after a queue or on a stacked device. */
 static __always_inline bool seen(const struct __sk_buff *skb)
 {
-	return (skb->tc_index & 0xff00) == (gate.tag & 0xff00) && (skb->tc_index & 0xff) >= (gate.tag & 0xff);
+	return (skb->tc_index & 0xff00) == (aim.tag & 0xff00) && (skb->tc_index & 0xff) >= (aim.tag & 0xff);
 }
 
 /* ifb marks what it puts back so that the next action is skipped (drivers/net/ifb.c: tc_skip_classify). */
 static __always_inline bool was_queued(const struct __sk_buff *skb)
 {
-	return gate.once && (skb->tc_index & 0xff00) == (gate.tag & 0xff00) &&
+	return gate.once && (skb->tc_index & 0xff00) == (aim.tag & 0xff00) &&
 	       (skb->tc_index & 0xff) >= QUEUE_RANK;
 }
 
@@ -49,7 +57,7 @@ static __always_inline bool leaves_target(struct __sk_buff *skb, const struct pa
 {
 	struct bpf_sock *sk;
 
-	if (!gate.only_tagged)
+	if (!aim.only_tagged)
 		return true;
 	sk = skb->sk;
 	return sk ? is_tagged(sk) : lookup(skb, packet, &packet->from, &packet->to);
@@ -57,13 +65,13 @@ static __always_inline bool leaves_target(struct __sk_buff *skb, const struct pa
 
 static __always_inline bool enters_target(struct __sk_buff *skb, const struct packet *packet)
 {
-	return !gate.only_tagged || lookup(skb, packet, &packet->to, &packet->from);
+	return !aim.only_tagged || lookup(skb, packet, &packet->to, &packet->from);
 }
 
 static __always_inline bool wanted(const struct packet *packet, const struct endpoint *near,
 				   const struct endpoint *far)
 {
-	const volatile struct filters *want = &gate.filters;
+	const volatile struct filters *want = &aim.filters;
 
 	if (!protocol_matches(want, packet->protocol, packet->v4))
 		return false;
@@ -103,8 +111,8 @@ static __always_inline int verdict(struct __sk_buff *skb, const struct packet *p
 		return pass;
 	}
 	if (leased)
-		skb->tc_index = gate.tag;
-	if (!strikes(&gate.rule, leased, flow_of(packet)))
+		skb->tc_index = aim.tag;
+	if (!strikes(&aim.rule, leased, flow_of(packet)))
 		return pass;
 	if (gate.act == ACT_MATCH)
 		return 1;

@@ -6,6 +6,7 @@ python tools/probe_table.py     as root; every program is loaded by itself, and 
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from chaosd.kernel.libbpf import library
 PROBES = Path(bpf.__file__).parent.parent / "_probes"
 _XLATED, _VERIFIED, _SIZE = 20, 216, 224  # in struct bpf_prog_info, linux/bpf.h
 _ALL = struct.pack("=3Q80xiIII", 0, 0, 1 << 32, -5, 1, 0, 1)  # every call fails, with a path to be found out
-_ANSWER = struct.pack("=3Q80xH7B7x", 0, 0, 1 << 32, 0, 3, 1, 2, 1, 2, 0, 1)  # by name, to tagged sockets
+_ANSWER = struct.pack("=6B2x", 3, 2, 1, 2, 0, 1)  # questions by name
+_AIM = struct.pack("=3Q80xHB5x", 0, 0, 1 << 32, 0, 1)  # of tagged sockets
 _CONFIGS = {"override": _ALL, "security": _ALL, "cgroup": _ALL, "gate": _ANSWER}
 _ALIKE = tuple(f"chaosd_slot{i}" for i in range(1, 8))
 
@@ -41,7 +43,10 @@ def facts(name: str, program: str) -> tuple[int, int]:
     Raises:
         ChaosdError: this kernel refuses the program; the message says why.
     """
-    probe = bpf.Object(name, _CONFIGS.get(name, b""), programs=[program])
+    aim = bpf.array("chaosd_aim", len(_AIM), 1 << 7)
+    bpf.fix(aim, _AIM)
+    probe = bpf.Object(name, _CONFIGS.get(name, b""), share={".rodata.aim": aim}, programs=[program])
+    os.close(aim)
     try:
         info, size = ctypes.create_string_buffer(_SIZE), c_uint32(_SIZE)
         library().bpf_obj_get_info_by_fd(probe.program(program), info, byref(size))

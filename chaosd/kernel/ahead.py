@@ -55,6 +55,11 @@ def stock() -> bool:
     return False
 
 
+def tag() -> bpf.Object | None:
+    """The probe that is ready, if nobody has taken it; ``tagger`` gives it to this process."""
+    return _stock[0].probe if _stock and _stock[0].left() else None
+
+
 def tagger(programs: tuple[str, ...]) -> bpf.Object:
     """The probe ``tag`` for some of the processes in a cgroup (``UnsupportedError`` if it is refused).
 

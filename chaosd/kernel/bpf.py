@@ -10,13 +10,13 @@ import ctypes
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import byref, c_size_t, c_uint32, c_void_p, get_errno
 from functools import cache
 from pathlib import Path
-from threading import Lock, Thread
-from typing import Generic, Protocol, TypeVar
+from threading import Lock
+from typing import Protocol
 
 from chaosd.errors import ChaosdError, UnsupportedError
 from chaosd.kernel.libbpf import checked, library, log
@@ -25,7 +25,6 @@ from chaosd.kernel.tracer_rule import FAULTS
 _ARRAY, _MMAPABLE = 2, 1 << 10  # BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE
 _TYPE_LSM, _LSM_MAC = 29, 27  # BPF_PROG_TYPE_LSM, BPF_LSM_MAC
 _CONFIG, _LEASE_SIZE = b".rodata.config", 8 * (1 + 2 * FAULTS)
-T = TypeVar("T")
 
 
 class Closable(Protocol):
@@ -94,9 +93,7 @@ class Lease:
     """
 
     def __init__(self) -> None:
-        options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=_MMAPABLE)
-        made = library().bpf_map_create(_ARRAY, b"chaosd_lease", 4, _LEASE_SIZE, 1, byref(options))
-        self.fd = checked(made, "lease map")
+        self.fd = array("chaosd_lease", _LEASE_SIZE, _MMAPABLE)
         self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
 
     def renew(self, until: float) -> None:
@@ -118,6 +115,25 @@ class Lease:
     def until(self) -> float:
         """The deadline as it stands."""
         return float(struct.unpack("=Q", self._page[:8])[0] / 1e9)
+
+
+def array(name: str, size: int, flags: int) -> int:
+    """Make a map of one entry (``UnsupportedError`` as bpf(2) says); its descriptor.
+
+    Args:
+        name: 15 characters at most.
+        size: bytes of the entry.
+        flags: ``BPF_F_...``
+    """
+    options = _CreateOptions(sz=ctypes.sizeof(_CreateOptions), map_flags=flags)
+    made = library().bpf_map_create(_ARRAY, name.encode(), 4, size, 1, byref(options))
+    return checked(made, f"map {name}")
+
+
+def fix(fd: int, value: bytes) -> None:
+    """Say once and for all what is in a map of one entry; programs that are verified later know it."""
+    Map(fd).update(bytes(4), value)
+    checked(library().bpf_map_freeze(fd), "map")
 
 
 class _CreateOptions(ctypes.Structure):
@@ -245,30 +261,6 @@ class Object:
         if self._handle is not None:
             library().bpf_object__close(self._handle)
             self._handle = None
-
-
-class Coming(Generic[T]):
-    """What a thread of its own is loading, while this one goes on."""
-
-    def __init__(self, load: Callable[[], T]) -> None:
-        lease()  # there is one, whichever thread asks first
-        self._load = load
-        self._thread = Thread(target=self._work)
-        self._thread.start()
-
-    def _work(self) -> None:
-        self._error: Exception | None = None
-        try:
-            self._loaded = self._load()
-        except Exception as error:  # noqa: BLE001 - it is raised where it is asked for
-            self._error = error
-
-    def get(self) -> T:
-        """Wait for it; raises what went wrong."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._loaded
 
 
 def _path(name: str) -> Path:

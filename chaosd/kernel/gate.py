@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 
 from chaosd.errors import ChaosdError
-from chaosd.kernel import bpf, match, sockets
+from chaosd.kernel import ahead, bpf, match, sockets
+from chaosd.kernel.coming import Coming
 from chaosd.kernel.edit import Control, Evidence
 from chaosd.kernel.leased import Loaded
 from chaosd.kernel.netns import NetnsRef
@@ -22,6 +25,10 @@ Program = Literal["chaosd_out", "chaosd_in", "chaosd_loop_out", "chaosd_loop_in"
 
 _ACTS: dict[Act, int] = {"drop": 0, "queue": 1, "double": 2, "answer": 3}
 _KINDS = ("packets", "connections", "queries")
+_PLAIN = bytes(8)  # struct gate: drops, any packets
+_AIM, _AIM_SIZE = ".rodata.aim", 112  # struct aim
+_READ_ONLY = 1 << 7  # BPF_F_RDONLY_PROG
+_PORTS = 64  # that a gate loaded ahead has room for
 _NAME = 256  # probes/include/kind.h
 _TAG = 0x4000
 _FAULTS = 64
@@ -126,7 +133,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     def prepare(self) -> None:
         """Begin to load the programs; no packet meets them yet."""
         if self not in _coming:
-            _coming[self] = bpf.Coming(self._load)
+            _coming[self] = Coming(self._load)
 
     def apply(self) -> None:
         """Load the programs and fill their maps (``UnsupportedError`` as the kernel says)."""
@@ -144,13 +151,19 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         return sockets.tagger_of(self.tagging) if self.tagging else None
 
     def _load(self) -> tuple[bpf.Object, bpf.Object | None]:
-        tagger = self._tagger()
-        share = {"tagged": tagger.map("tagged").fd} if tagger else {}
-        config = self.rule.pack() + self.filters.pack()
+        tagger, room = self._tagger(), self.filters.room
+        aim = self.rule.pack() + self.filters.pack() + struct.pack("=HB5x", self.mark, bool(self.tagging))
+        if (ready := _take(self._kind, tagger, room, self.programs)) is not None:
+            ready.meet(aim)
+        else:
+            ready = _Ready(self._kind, tagger, room, self.programs, aim)
+        return ready.probe, tagger
+
+    @property
+    def _kind(self) -> bytes:
         what = self.traffic
         kind = (_KINDS.index(what.unit), bool(what.names), what.code, self.once, what.anew)
-        config += struct.pack("=H7B7x", self.mark, _ACTS[self.act], bool(self.tagging), *kind)
-        return bpf.Object("gate", config, share=share, room=self.filters.room, programs=self.programs), tagger
+        return struct.pack("=6B2x", _ACTS[self.act], *kind)
 
     @property
     def control(self) -> Control:
@@ -169,7 +182,71 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         )
 
 
-_coming: dict[Gate, bpf.Coming[tuple[bpf.Object, bpf.Object | None]]] = {}
+class _Ready:
+    """A gate's programs in the kernel.
+
+    They know what they do, and unless that is yet to be said (``aim``: struct aim), whom they meet: then the
+    verifier knows, too, and does not follow what cannot be.
+    """
+
+    def __init__(
+        self,
+        kind: bytes,
+        tagger: bpf.Object | None,
+        room: dict[str, int],
+        programs: tuple[Program, ...],
+        aim: bytes = b"",
+    ) -> None:
+        constants = bpf.array("chaosd_aim", _AIM_SIZE, _READ_ONLY)
+        try:
+            if aim:
+                bpf.fix(constants, aim)
+            share = {_AIM: constants} | ({"tagged": tagger.map("tagged").fd} if tagger else {})
+            self.probe = bpf.Object("gate", kind, share=share, room=room, programs=programs)
+        finally:
+            os.close(constants)
+        self._made = kind, tagger, room, programs
+
+    def meet(self, aim: bytes) -> None:
+        """Say whom."""
+        bpf.fix(self.probe.map(_AIM).fd, aim)
+
+    def fits(
+        self, kind: bytes, tagger: bpf.Object | None, room: dict[str, int], programs: tuple[Program, ...]
+    ) -> bool:
+        """Whether it does as well as one made for this."""
+        my_kind, my_tagger, my_room, mine = self._made
+        enough = all(my_room[name] >= entries for name, entries in room.items())
+        return kind == my_kind and tagger in (None, my_tagger) and enough and {*programs} <= {*mine}
+
+
+def load_ahead() -> None:
+    """Have one loaded for the first fault of this process, if that drops packets that leave its target.
+
+    It knows the sockets that the probe knows which is ready in ``ahead``. This must not be called where more
+    runs than one begin, for the lease and the counts are in it.
+
+    Raises:
+        UnsupportedError: the kernel refused it; one that knows whom it meets may be taken all the same.
+    """
+    _ahead.append(_Ready(_PLAIN, ahead.tag(), {"ports": _PORTS}, ("chaosd_out", "chaosd_loop_out")))
+
+
+_ahead: list[_Ready] = []
+
+
+def _take(
+    kind: bytes, tagger: bpf.Object | None, room: dict[str, int], programs: tuple[Program, ...]
+) -> _Ready | None:
+    with suppress(IndexError):  # none, or another thread has been faster
+        ready = _ahead.pop()
+        if ready.fits(kind, tagger, room, programs):
+            return ready
+        _ahead.append(ready)
+    return None
+
+
+_coming: dict[Gate, Coming[tuple[bpf.Object, bpf.Object | None]]] = {}
 
 
 def program(slot: str, name: Program) -> int:

@@ -9,6 +9,7 @@ from ctypes import CDLL
 from functools import cache
 
 from chaosd.kernel import ahead, bpf, links, tasks
+from chaosd.kernel.coming import Coming
 from chaosd.kernel.edit import Control
 from chaosd.kernel.leased import Loaded
 from chaosd.kernel.process import ProcessRef
@@ -51,7 +52,7 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
     def prepare(self) -> None:
         """Begin to load the probe, which is attached to nothing yet."""
         if self.slot not in _coming:
-            _coming[self.slot] = bpf.Coming(self._load)
+            _coming[self.slot] = Coming(self._load)
 
     def _load(self) -> bpf.Object:
         if self.members.entire:
@@ -77,7 +78,7 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
         bpf.live[self.slot] = held
 
 
-_coming: dict[str, bpf.Coming[bpf.Object]] = {}
+_coming: dict[str, Coming[bpf.Object]] = {}
 
 
 def tagger_of(slot: str) -> bpf.Object:
