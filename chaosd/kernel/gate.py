@@ -217,7 +217,8 @@ class _Ready:
         """Whether it does as well as one made for this."""
         my_kind, my_tagger, my_room, mine = self._made
         enough = all(my_room[name] >= entries for name, entries in room.items())
-        return kind == my_kind and tagger in (None, my_tagger) and enough and {*programs} <= {*mine}
+        has = bool(programs) and {*programs} <= {*mine}  # none stands for all
+        return has and kind == my_kind and tagger in (None, my_tagger) and enough
 
 
 def load_ahead() -> None:
