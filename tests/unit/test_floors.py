@@ -10,7 +10,7 @@ FLOORS = (
     {"units", "document", "verdict", "events"},
     {"shape", "interrupt"},
     {"kernel"},
-    {"journal", "targets"},
+    {"journal", "targets", "patience"},
     {"restore"},
     {"watchdog", "faults"},
     {"checks", "safety"},
