@@ -43,6 +43,7 @@ NOT_OF_THE_KERNEL = (
     "python_api",
     "checks_live",
     "daemon_access",
+    "daemon_ahead",
     "daemon_api",
     "daemon_calendar",
     "daemon_death",
