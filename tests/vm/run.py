@@ -80,8 +80,8 @@ NOT_EMULATED = (
     "test_timeline_live",
     "test_restart_starts_a_container_that_is_down",
 )
-"""Left out of a hand: what takes too long in an emulator, such as load generators and each call of a traced process,
-and the container engine, which wants AppArmor's tools in the guest. ``--whole`` runs them."""
+"""Left out of a hand: what takes too long in an emulator, such as load generators and each call of a traced
+process, and the container engine, which wants AppArmor's tools in the guest. ``--whole`` runs them."""
 NOT_HERE = ("test_deed_before_promise_would_be_caught_here",)
 """Crash tests of the crash tests themselves."""
 
