@@ -347,12 +347,15 @@ def test_the_engine_leaves_no_trace(kind: Capability) -> None:
         running.run("api")
         places = [Path(f"{point}{running.cgroup_parent}") for point in cgroup.hierarchies().values()]
         assert any(place.is_dir() for place in places)
-        namespace = os.readlink(f"/proc/{running.pid}/ns/mnt")
+        # held, for the number of one that is gone is given to the next
+        held = os.open(f"/proc/{running.pid}/ns/mnt", os.O_RDONLY)
+        namespace = os.readlink(f"/proc/self/fd/{held}")
         assert _in_mount_namespace(namespace)
         assert _traces()["bridges"] == before["bridges"]
         folder = Path(running.url.removeprefix("unix://")).parent
     assert not [place for place in places if place.exists()]
     assert not _in_mount_namespace(namespace)
+    os.close(held)
     assert not folder.exists()
     assert _traces() == before
 
