@@ -261,8 +261,9 @@ def _live(
         if rehearse is not None:
             _call_myself(f"{MARK}-ahead")
             rehearse()
-            end.send(_READY)
-        with end, suppress(ConnectionResetError):  # the zygote has died and not taken our word
+        with end, suppress(ConnectionError):  # the zygote has died, before our word or without taking it
+            if rehearse is not None:
+                end.send(_READY)
             deed, fds, _, _ = socket.recv_fds(end, _NAME_MAX, 2)
         # what is called chaosd-... is not traced, and its children in trials are called as it is
         _call_myself(MARK)
