@@ -127,7 +127,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description="the host tests on several kernels; the rest goes to pytest")
     parser.add_argument("--kernel", action="append", choices=KERNELS, help="only this one (repeatable)")
     parser.add_argument(
-        "--limit", type=int, default=2100, help="seconds for the tests of one kernel (%(default)s)"
+        "--limit", type=int, default=2700, help="seconds for the tests of one kernel (%(default)s)"
     )
     parser.add_argument(
         "--whole", action="store_true", help="every test on every kernel, not an eighth on each"
