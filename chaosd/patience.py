@@ -50,12 +50,14 @@ class _Work(Thread, Generic[T]):
             self.start()
         except RuntimeError:  # no more threads: a fault may be why, and this may be its undo
             return self._deed()
-        for _ in range(round(LIMIT / _BEAT)):
-            self.join(_BEAT)
-            if not self.is_alive():
-                break
-            beat()
-        self.join()
+        try:
+            for _ in range(round(LIMIT / _BEAT)):
+                self.join(_BEAT)
+                if not self.is_alive():
+                    break
+                beat()
+        finally:
+            self.join()  # whatever comes next, such as its undo, must not meet it at work
         if self._error is not None:
             raise self._error
         return self._result

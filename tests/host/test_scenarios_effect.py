@@ -307,4 +307,5 @@ def test_a_leak_takes_15_mib_every_second(tmp_path: Path) -> None:
         until(lambda: int(file.read_text("ascii")) < before + 8 * MIB, "it was not given back")
     rate = (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0]) / MIB
     assert 10 < rate < 20, seen
-    assert seen[-1][1] > before + 40 * MIB, seen
+    # 45 in three seconds, less two of the steps of 20 ms in which it grows
+    assert seen[-1][1] > before + 44.4 * MIB, seen

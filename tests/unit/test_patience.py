@@ -64,6 +64,15 @@ def test_an_error_arrives_where_it_is_waited_for() -> None:
         patience.apply(Refused(), lambda: None)
 
 
+def test_it_is_over_when_a_sign_of_life_fails() -> None:
+    def broken() -> None:
+        raise OSError("no pulse")
+
+    with pytest.raises(OSError, match="no pulse"):
+        patience.revert(Slow(), broken)
+    assert len(threads) == 1
+
+
 def test_no_sign_of_life_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "LIMIT", 0.2)
     beats: list[float] = []
