@@ -63,19 +63,19 @@ def test_the_same_seed_loses_the_same_packets(wire: Wire) -> None:
 
 
 def test_a_share_of_flows_loses_all_and_the_others_nothing(wire: Wire) -> None:
-    flows = 307
+    flows = 727
     with injected(NetworkLoss(percent=Percent(25), of="flows", ports=[PORT]), device(wire[0])):
         got = sent(wire, count=3 * flows, flows=flows)
     alive = [flow for flow in range(flows) if flow in got]
     assert sorted(got) == sorted(flow + turn * flows for flow in alive for turn in range(3))
-    assert flows - len(alive) in likely(flows, 0.25)
+    assert flows - len(alive) in likely(flows, 0.25, sigmas=4)
 
 
 def test_both_directions_agree_on_a_flow(wire: Wire) -> None:
     """Half of the flows are hit; with one decision for each, half of the pings come back, not a quarter."""
     fault = NetworkLoss(percent=Percent(50), of="flows", direction="both", ports=[PORT])
     left, right = wire
-    count = 211
+    count = 499
     with traffic.echo(right.netns, PORT), injected(fault, device(left)):
         answered = 0
         ends = [traffic.sock(left.netns, UDP, RIGHT) for _ in range(count)]
@@ -89,7 +89,7 @@ def test_both_directions_agree_on_a_flow(wire: Wire) -> None:
             except TimeoutError:
                 pass
             end.close()
-    assert answered in likely(count, 0.5)
+    assert answered in likely(count, 0.5, sigmas=4)
 
 
 def runs(got: list[int], count: int) -> list[int]:
