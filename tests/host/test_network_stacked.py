@@ -23,7 +23,7 @@ from chaosd.faults.network_loss import NetworkLoss
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.units import Duration, Percent
 
-pytestmark = pytest.mark.alone  # it measures times
+timing = pytest.mark.alone
 
 PORT = 7001
 MANY = 499
@@ -142,6 +142,7 @@ def test_a_packet_is_met_once(stack: Stack) -> None:
     assert len(sent(stack)) == MANY
 
 
+@timing
 def test_a_packet_is_late_once(stack: Stack) -> None:
     with traffic.echo(stack.right, PORT):
         with injected(NetworkDelay(delay=Duration(DELAY)), everything(stack.left.netns)):
@@ -166,6 +167,7 @@ def test_one_process_among_others(stack: Stack) -> None:
             assert len(sent(stack)) == MANY
 
 
+@timing
 def test_an_interface_by_name(stack: Stack, kind: str) -> None:
     """The upper one leaves alone what goes by the wire; whatever goes by the upper one passes the wire."""
     ns = stack.left.netns
