@@ -81,7 +81,9 @@ def several(
 
 def _alone(fault: str, fields: Mapping[str, Any]) -> Step:
     if find(fault) is None:
-        raise ChaosdError(f"unknown fault {fault!r}", hint=document.near(fault, registry()))
+        raise ChaosdError(
+            f"unknown fault {fault!r}", hint=document.near(fault, registry(), "chaosd faults list")
+        )
     problems = Problems(fault)
     built = step.build(fault, dict(fields), (), problems)
     problems.raise_any()

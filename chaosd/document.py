@@ -15,6 +15,7 @@ from chaosd.errors import ChaosdError
 T = TypeVar("T", bound=msgspec.Struct)
 _PARAMETER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WORD = re.compile(r"[\w./:-]{1,40}")
+_A_LINE = 20  # words
 Path = tuple[str | int, ...]
 
 
@@ -51,12 +52,20 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """A hint for a word that is not known: the nearest one, or all of them."""
+def near(word: str, known: Iterable[str], see: str = "") -> str:
+    """A hint for a word that is not known: the nearest one, or all of them.
+
+    Args:
+        word: what was written.
+        known: what could have been.
+        see: what lists these, where they are too many for a line.
+    """
     words = sorted(known)
     close = difflib.get_close_matches(word, words, 3)
     close.sort(key=lambda known: abs(len(known) - len(word)))
-    return f"did you mean {close[0]}?" if close else f"one of {', '.join(words)}"
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"see: {see}" if see and len(words) > _A_LINE else f"one of {', '.join(words)}"
 
 
 def load(text: str, name: str) -> tuple[Any, dict[Path, int]]:

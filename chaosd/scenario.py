@@ -238,7 +238,7 @@ def find(word: str) -> Path:
         return path
     if "/" in word or word.endswith((".yaml", ".yml")):
         raise ChaosdError(f"no such file: {word}")
-    raise ChaosdError(f"unknown scenario {word!r}", hint=document.near(word, known))
+    raise ChaosdError(f"unknown scenario {word!r}", hint=document.near(word, known, "chaosd scenarios list"))
 
 
 def load(word: str, overrides: Mapping[str, Any]) -> Scenario:

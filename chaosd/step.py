@@ -50,7 +50,9 @@ def build(name: str, fields: dict[str, Any], path: document.Path, problems: Prob
     """
     kind = find(name)
     if kind is None:
-        problems.add(path[:-1], f"unknown fault {name!r}", document.near(name, registry()))
+        problems.add(
+            path[:-1], f"unknown fault {name!r}", document.near(name, registry(), "chaosd faults list")
+        )
         return None
     timing = {key: fields.pop(key) for key in Timing.__struct_fields__ if key in fields}
     own = document.build(Timing, timing, path, problems)

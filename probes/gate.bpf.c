@@ -142,23 +142,22 @@ static __always_inline bool in(struct __sk_buff *skb, const struct packet *packe
 	return wanted(packet, &packet->to, &packet->from) && enters_target(skb, packet);
 }
 
-#define GATE(name, spared, condition, way)                                                       \
-	SEC("tc") int name(struct __sk_buff *skb)                                                \
-	{                                                                                        \
-		struct packet packet = {};                                                       \
-                                                                                                 \
-		if ((spared) || seen(skb) || !parse(skb, &packet) || !(condition) ||             \
-		    !of_kind(skb, &packet))                                                      \
-			return gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;                        \
-		return verdict(skb, &packet, way);                                               \
+#define GATE(name, spared, condition, way)                                                                   \
+	SEC("tc") int name(struct __sk_buff *skb)                                                            \
+	{                                                                                                    \
+		struct packet packet = {};                                                                   \
+                                                                                                             \
+		if ((spared) || seen(skb) || !parse(skb, &packet) || !(condition) || !of_kind(skb, &packet)) \
+			return gate.act == ACT_MATCH ? 0 : TC_ACT_UNSPEC;                                    \
+		return verdict(skb, &packet, way);                                                           \
 	}
 
 GATE(chaosd_out, sent_by_another(skb), out(skb, &packet), OUT)
 GATE(chaosd_in, false, in(skb, &packet), IN)
 
 /* On lo each packet of both directions leaves. What could be either counts as sent by the initiator. */
-GATE(chaosd_loop_out, sent_by_another(skb),
-     out(skb, &packet) && (initiates(&packet) || !in(skb, &packet)), ON_LO)
+GATE(chaosd_loop_out, sent_by_another(skb), out(skb, &packet) && (initiates(&packet) || !in(skb, &packet)),
+     ON_LO)
 GATE(chaosd_loop_in, false, in(skb, &packet) && (!initiates(&packet) || !out(skb, &packet)), ON_LO)
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -51,7 +51,7 @@ def faults_show(name: str, as_json: bool) -> None:
 
     known = registry()
     if name not in known:
-        raise ChaosdError(f"unknown fault {name!r}", hint=near(name, known))
+        raise ChaosdError(f"unknown fault {name!r}", hint=near(name, known, "chaosd faults list"))
     data = describe(known[name])
     if as_json:
         print_json(data)

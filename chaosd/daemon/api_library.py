@@ -33,7 +33,7 @@ async def fault(call: Call) -> dict[str, Any]:
     """A fault: its mechanisms, best first, and its fields with types, defaults and meaning."""
     name, known = call.path["fault"], registry()
     if name not in known:
-        raise DeniedError(404, f"unknown fault {name!r}", near(name, known))
+        raise DeniedError(404, f"unknown fault {name!r}", near(name, known, "chaosd faults list"))
     return catalog.describe(known[name])
 
 

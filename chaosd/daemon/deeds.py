@@ -159,7 +159,9 @@ def library(name: str) -> Path:
     """The file of a scenario that comes with chaosd; no other is ever read for a client."""
     known = scenario.library()
     if name not in known:
-        raise DeniedError(404, f"unknown scenario {name!r}", document.near(name, known))
+        raise DeniedError(
+            404, f"unknown scenario {name!r}", document.near(name, known, "chaosd scenarios list")
+        )
     return known[name]
 
 

@@ -87,7 +87,7 @@ def available(fault: str) -> str | None:
 
     kind = find(fault)
     if kind is None:
-        raise ChaosdError(f"unknown fault {fault!r}", hint=near(fault, registry()))
+        raise ChaosdError(f"unknown fault {fault!r}", hint=near(fault, registry(), "chaosd faults list"))
     reasons = {
         mechanism.name: mechanism.out_of_place() or mechanism.missing() for mechanism in kind.mechanisms
     }

@@ -163,7 +163,7 @@ class FailingCalls(SyscallFault, frozen=True, kw_only=True):
         wrong = super().check()
         if not self.number():
             known = [name for number, name in errno.errorcode.items() if number <= _HIGHEST]
-            wrong.append(f"errno: {self.errno!r} is unknown ({near(self.errno, known)})")
+            wrong.append(f"errno: {self.errno!r} is unknown ({near(self.errno, known, 'man 3 errno')})")
         if self.errno == "EINTR" and "connect" in syscalls.expand(self.words() if not wrong else ()):
             wrong.append("errno: a caller takes EINTR of connect for a success in the making")
         return wrong

@@ -119,5 +119,7 @@ def expand(words: Iterable[str]) -> tuple[str, ...]:
         elif number(word) is not None:
             found[word] = None
         else:
-            raise ChaosdError(f"unknown system call {word!r}", hint=near(word, (*names(), *GROUPS)))
+            raise ChaosdError(
+                f"unknown system call {word!r}", hint=near(word, (*names(), *GROUPS), "man 2 syscalls")
+            )
     return tuple(found)

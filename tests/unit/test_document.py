@@ -91,3 +91,12 @@ def test_no_text_gives_a_traceback(text: str) -> None:
         document.load(text, "f")
     except ChaosdError as error:
         assert error.message.startswith("f")
+
+
+def test_a_hint_is_a_line() -> None:
+    """The nearest word; all of them where these are few; else where to find them."""
+    few, many = ["loss", "delay"], [f"word{n}x" for n in range(40)]
+    assert document.near("los", few, "a list") == "did you mean loss?"
+    assert document.near("qqq", few, "a list") == "one of delay, loss"
+    assert document.near("qqq", many, "a list") == "see: a list"
+    assert document.near("word3", many, "a list").startswith("did you mean word3")
