@@ -66,7 +66,7 @@ KINDS: dict[str, Make] = {
         f"link set {low} master {up}",
     ],
     "macvlan": lambda up, low, _, __: [f"link add link {low} name {up} type macvlan mode bridge"],
-    "ipvlan": lambda up, low, _, __: [f"link add link {low} name {up} type ipvlan"],
+    "ipvlan": lambda up, low, _, __: [f"link add link {low} name {up} type ipvlan mode l2"],
     "vxlan": lambda up, low, here, there: [
         f"link add {up} type vxlan id 7 local {here} remote {there} dstport 4789 dev {low}"
     ],
@@ -76,6 +76,8 @@ KINDS: dict[str, Make] = {
 }
 ENSLAVE = ("bridge", "bond")
 """What takes the wire for itself: no traffic of the wire's own is left."""
+ONCE = [kind for kind in KINDS if kind != "wireguard"]
+once = pytest.mark.parametrize("kind", ONCE, indirect=True)
 
 
 def _ip(ns: NetnsRef, command: str) -> None:
@@ -133,6 +135,7 @@ def sent(stack: Stack, address: str = FAR) -> list[int]:
     return traffic.delivered(stack.left.netns, stack.right, address, PORT, MANY, pause=0.0002)
 
 
+@once
 def test_a_packet_is_met_once(stack: Stack) -> None:
     fault = NetworkLoss(percent=Percent(30), protocol="udp")
     with injected(fault, everything(stack.left.netns)) as run:
@@ -142,6 +145,7 @@ def test_a_packet_is_met_once(stack: Stack) -> None:
     assert len(sent(stack)) == MANY
 
 
+@once
 @timing
 def test_a_packet_is_late_once(stack: Stack) -> None:
     with traffic.echo(stack.right, PORT):
@@ -150,6 +154,20 @@ def test_a_packet_is_late_once(stack: Stack) -> None:
         with injected(NetworkDelay(delay=Duration(DELAY), direction="both"), everything(stack.left.netns)):
             assert 2 * DELAY < traffic.round_trip(stack.left.netns, UDP, FAR, PORT) < 2.6 * DELAY
         assert traffic.round_trip(stack.left.netns, UDP, FAR, PORT) < 0.6 * DELAY
+
+
+@pytest.mark.parametrize("kind", ["wireguard"], indirect=True)
+def test_what_is_encrypted_is_another_packet(stack: Stack) -> None:
+    """Which a target that is all traffic has as well: it is told by its protocol and port alone."""
+    ns = stack.left.netns
+    with injected(NetworkLoss(percent=Percent(30), protocol="udp"), everything(ns)) as run:
+        lost = MANY - len(sent(stack))
+        assert MANY < run.evidence.matched < 2 * MANY
+        assert run.evidence.injected == lost
+    for told in ({"ports": [PORT]}, {"devices": ["upper"]}):
+        with injected(NetworkLoss(percent=Percent(30), **told), everything(ns)) as run:
+            lost = MANY - len(sent(stack))
+            assert (run.evidence.matched, run.evidence.injected) == (MANY, lost)
 
 
 def test_one_process_among_others(stack: Stack) -> None:
