@@ -6,10 +6,10 @@ under way, and the next ones wait for it.
 
 The host tests are dealt out to emulated kernels, which are too slow for all of them:
 
-``CHAOSD_HAND=1/8`` runs the second of eight hands: every eighth test, so that neighbors in one file,
-which try the same thing in other ways, go to different hands. ``test_kernel.py`` and
-``test_probe_custom.py``, which wants bcc that one kernel alone has, are in every hand; of the crash tests
-a hand has every third, and of its cases a share (tests/crash/test_crash.py).
+``CHAOSD_HAND=1/9`` runs the second of nine hands. A test's name decides which one it is in, so that it stays
+there when others come, and neighbors in one file, which try the same thing in other ways, are spread.
+``test_kernel.py`` and ``test_probe_custom.py``, which wants bcc that one kernel alone has, are in every hand;
+of the crash tests a hand has every third, and of its cases a share (tests/crash/test_crash.py).
 ``CHAOSD_LEAVE_OUT`` names files or tests, comma-separated, that are taken out of the hand dealt.
 """
 
@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -57,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     number, hands = (int(part) for part in hand.split("/"))
     crash = [item for item in items if item.path.stem in _IN_THREE_HANDS]
     dealt = [item for item in items if item.path.stem not in (*_IN_EVERY_HAND, *_IN_THREE_HANDS)]
-    others = {item for index, item in enumerate(dealt) if index % hands != number}
+    others = {item for item in dealt if crc32(item.nodeid.encode()) % hands != number}
     others |= {item for index, item in enumerate(crash) if index % 3 != number % 3}
     left_out = set(filter(None, os.environ.get("CHAOSD_LEAVE_OUT", "").split(",")))
     if unknown := left_out - {name for item in items for name in (item.path.stem, item.originalname)}:

@@ -1,8 +1,8 @@
 """Boots each test kernel in QEMU and runs the host tests inside: ``run.py [--kernel NAME] [PYTEST...]``.
 
 There is no hardware virtualization in it: everything is emulated, so that it runs anywhere. A guest
-keeps one processor busy, and they run side by side. The tests are dealt out, an eighth to each kernel,
-unless ``--whole`` is given: see tests/conftest.py. ``--shift 1`` to ``7`` deals them out in another way.
+keeps one processor busy, and they run side by side. The tests are dealt out, a ninth to each kernel,
+unless ``--whole`` is given: see tests/conftest.py. ``--shift 1`` to ``8`` deals them out in another way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import psutil
 import results
 
 KERNELS = ("6.1", "6.12", "override")
-HANDS = 8
+HANDS = 9
 REQUIRE = (
     "gate,tagging,connect,reset,ifb,netem,tbf,tap,freezer,security-hooks,bpf-lsm,ptrace,"
     "cgroup-v2-cpu,cgroup-v2-cpuset,cgroup-v2-memory,cgroup-v2-pids"
@@ -130,9 +130,9 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
         "--limit", type=int, default=2700, help="seconds for the tests of one kernel (%(default)s)"
     )
     parser.add_argument(
-        "--whole", action="store_true", help="every test on every kernel, not an eighth on each"
+        "--whole", action="store_true", help="every test on every kernel, not a ninth on each"
     )
-    parser.add_argument("--shift", type=int, default=0, help="other tests for each kernel (0 to 7)")
+    parser.add_argument("--shift", type=int, default=0, help="other tests for each kernel (0 to 8)")
     parser.add_argument("--jobs", type=int, default=len(KERNELS), help="kernels at a time (%(default)s)")
     return parser.parse_known_args()
 
