@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.process import ProcessRef, read
 
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
@@ -111,3 +112,8 @@ def netns_inode(pid: int) -> int:
         return os.stat(f"/proc/{pid}/ns/net").st_ino
     except OSError:
         return 0
+
+
+def is_ours(netns: NetnsRef) -> bool:
+    """Whether a network namespace is that of this process."""
+    return netns.inode == netns_inode(os.getpid())
