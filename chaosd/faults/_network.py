@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from chaosd.errors import ChaosdError, UnsupportedError
+from chaosd.errors import ChaosdError, ForeignStateError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import netlink, sysctl
 from chaosd.kernel.capability_network import TAGGING
@@ -196,7 +196,10 @@ def clsacts(found: Iterable[Way]) -> Iterator[Edit]:
         ForeignStateError: an interface has a plain ingress qdisc, where packets leaving cannot be met.
     """
     for interface in dict.fromkeys(way.interface for way in found):
-        if not netlink.standing_hook(interface.ref):
+        if interface.hook == "ingress":
+            said = f"{interface.ref.name} has an ingress qdisc, which has no side for what leaves"
+            raise ForeignStateError(said, hint="clsact takes its place and does more")
+        if not interface.hook:
             yield Clsact(interface.ref, interface.queueless)
 
 
@@ -254,6 +257,6 @@ def gated(
         yield tagging
     yield gate
     for way in found:
-        device = way.interface.ref
-        first, behind = free_prios(device, side_of(way.program), RANKS)
-        yield Hook(device, gate.slot, at.run, first + gate.rank, way.program, detours.get(way, ""), behind)
+        first, behind = free_prios(way.interface, side_of(way.program), RANKS)
+        device, detour = way.interface.ref, detours.get(way, "")
+        yield Hook(device, gate.slot, at.run, first + gate.rank, way.program, detour, behind)
