@@ -12,10 +12,10 @@ from functools import cache
 
 import msgspec
 
+from chaosd.kernel import pseudo
 from chaosd.kernel.edit import Edit, Evidence, Undo
 
 _PATIENCE = 2.0
-_PIECE = 1 << 16  # bytes
 _ENDED = "ZX"  # states in which it only waits to be collected
 _sent: set[str] = set()
 
@@ -23,20 +23,10 @@ _sent: set[str] = set()
 def read(pid: int, name: str) -> str:
     """A file of a process in /proc, such as ``stat``; what is no UTF-8 is replaced.
 
-    By bare system calls, for one look at a host reads some hundreds of these: open() takes three times as
-    long, for layers that have no use here.
-
     Raises:
         OSError: there is no such process, or it may not be read.
     """
-    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = [os.read(fd, _PIECE)]
-        while len(parts[-1]) == _PIECE:
-            parts.append(os.read(fd, _PIECE))
-    finally:
-        os.close(fd)
-    return b"".join(parts).decode("utf-8", "replace")
+    return pseudo.read(f"/proc/{pid}/{name}")
 
 
 def stat_fields(pid: int) -> list[str]:
