@@ -13,11 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from chaosd import plan, restore, scenario, watchdog
+from chaosd.checks.sampler import Sampler
 from chaosd.daemon.zygote import Rehearsals
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal
+from chaosd.judge import Judge
 from chaosd.kernel import cgroup, gate
-from chaosd.kernel.capability_network import GATE
+from chaosd.kernel.capability_network import GATE, TAGGING
 from chaosd.kernel.process import ProcessRef
 
 _SCENARIO = (
@@ -41,7 +43,11 @@ def _go_through(target: str) -> None:
     parsed = scenario.parse(_SCENARIO, "rehearsal", {"target": target})
     if not GATE.known:  # to try it would be more than looking
         return
+    if TAGGING.known:  # which neither target needs
+        TAGGING()
     made = plan.make(parsed, confirmed=True)
+    Sampler(made.checks, made.places)
+    Judge(parsed)
     process = ProcessRef.of(os.getpid())
     edits = (*watchdog.apart(made.run, process), *made.edits)
     book = Journal(Path(target), os.memfd_create("rehearsal"))
