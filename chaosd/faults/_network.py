@@ -56,7 +56,7 @@ class NetworkFault(Fault, frozen=True, kw_only=True):
 
     def filters(self, target: Target, at: Planning) -> Filters:
         """What the gate is to match; never the operator's own way in, unless the target is less than that."""
-        spared = at.operator if whole(target) else ()
+        spared = at.operator if target.all_traffic else ()
         return Filters(
             ports=tuple(map(span, self.ports)),
             source_ports=tuple(map(span, self.source_ports)),
@@ -129,11 +129,6 @@ def reads(how: Callable[[Any], object], text: object) -> bool:
     return True
 
 
-def whole(target: Target) -> bool:
-    """Whether the target is all traffic of its interfaces, rather than that of some sockets."""
-    return target.device is not None or target.own_netns
-
-
 class Way(msgspec.Struct, frozen=True):
     """One side of one interface that the target's traffic passes."""
 
@@ -182,7 +177,7 @@ def _chosen(fault: NetworkFault, target: Target) -> list[Interface]:
             raise ChaosdError(f"{target.spec} has no interface {', '.join(sorted(missing))} that is up")
         return [i for i in up if i.ref.name in names]
     free = [i for i in up if not i.enslaved]
-    kept = not whole(target) or fault.on_loopback
+    kept = not target.all_traffic or fault.on_loopback
     chosen = [i for i in free if kept or not i.loopback] or free
     if not chosen:
         raise ChaosdError(f"{target.spec} has no interface that is up")
@@ -235,7 +230,7 @@ def gated(
         traffic: what packets must be.
     """
     found = ways(fault, target)
-    tagging = None if whole(target) else Tagging(at.run, at.index, members(target))
+    tagging = None if target.all_traffic else Tagging(at.run, at.index, members(target))
     tags = tagging.slot if tagging else ""
     once = act == "queue" and at.mechanism != "relay"
     gate = Gate(

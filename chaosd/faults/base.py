@@ -53,7 +53,8 @@ class Planning(msgspec.Struct, frozen=True):
     ``run`` is six hexadecimal digits, unique on this host; ``index`` numbers the fault within the
     run (0 to 63); both go into the names of what is made. ``seed`` drives every random choice.
     ``duration`` is how long the fault lasts, in seconds. ``operator`` holds the addresses of the
-    connections the operator is logged in by, which are left alone unless a fault asks for them.
+    connections the operator is logged in by, which are left alone unless a fault asks for them; it is
+    empty where no target is all traffic of its interfaces.
     """
 
     run: str
