@@ -156,8 +156,11 @@ def surroundings(ref: NetnsRef) -> dict[str, str]:
     return {f"netns {ref.inode} {name}": value for name, value in said.items()}
 
 
+_encode = json.JSONEncoder(default=str).encode
+
+
 def _text(*facts: Any) -> str:
-    return json.dumps(facts, default=str)
+    return _encode(facts)
 
 
 def _at(links: dict[int, Link], item: Item) -> str:
