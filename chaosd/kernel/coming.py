@@ -22,8 +22,11 @@ class Coming(Generic[T]):
     def __init__(self, load: Callable[[], T], *, ready: bool) -> None:
         lease()  # there is one, whichever thread asks first
         self._load = load
-        self._thread = Thread(target=self._work)
-        (self._work if ready else self._thread.start)()
+        self._thread = None if ready else Thread(target=self._work)
+        if self._thread is None:
+            self._work()
+        else:
+            self._thread.start()
 
     def _work(self) -> None:
         self._error: Exception | None = None
@@ -34,11 +37,11 @@ class Coming(Generic[T]):
 
     def here(self) -> bool:
         """Whether ``get`` need not wait."""
-        return not self._thread.is_alive()
+        return self._thread is None or not self._thread.is_alive()
 
     def get(self) -> T:
         """Wait for it; raises what went wrong."""
-        if not self.here():
+        if self._thread is not None:
             self._thread.join()
         if self._error is not None:
             raise self._error
