@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
@@ -135,7 +135,7 @@ def find(name: str) -> type[Fault] | None:
     if name.replace(".", "").replace("_", "").isalnum():
         with suppress(ModuleNotFoundError):
             import_module(f"chaosd.faults.{name.replace('.', '_')}")
-    return _registered(Fault).get(name)
+    return next((kind for kind in _registered(Fault) if kind.name == name), None)
 
 
 def registry() -> dict[str, type[Fault]]:
@@ -144,11 +144,11 @@ def registry() -> dict[str, type[Fault]]:
     for module in iter_modules(package.__path__):
         if module.name != "base":
             import_module(f"chaosd.faults.{module.name}")
-    return dict(sorted(_registered(Fault).items()))
+    return dict(sorted({kind.name: kind for kind in _registered(Fault)}.items()))
 
 
-def _registered(base: type[Fault]) -> dict[str, type[Fault]]:
-    found: dict[str, type[Fault]] = {}
-    for cls in base.__subclasses__():
-        found |= ({cls.name: cls} if cls.name else {}) | _registered(cls)
-    return found
+def _registered(base: type[Fault]) -> Iterator[type[Fault]]:
+    for kind in base.__subclasses__():
+        if kind.name:
+            yield kind
+        yield from _registered(kind)
