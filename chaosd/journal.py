@@ -205,7 +205,10 @@ class Journal:
 
 def live() -> list[Path]:
     """The journals that are not finished, oldest first; held by somebody or left behind."""
-    return sorted(run_dir().glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    folder = run_dir()
+    names = os.listdir(folder) if folder.exists() else []
+    found = (folder / name for name in names if name.endswith(".jsonl"))
+    return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 class HostLock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 
@@ -31,6 +32,7 @@ def api_socket() -> Path:
     return Path(os.environ.get("CHAOSD_SOCKET", "/run/chaosd/api.sock"))
 
 
+@cache  # no process outlives one
 def boot_id() -> str:
     """Which boot of the kernel this is; kernel state of another boot is gone."""
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

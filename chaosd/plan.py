@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -104,11 +105,11 @@ def make(scenario: Scenario, *, run: str = "000000", confirmed: bool = False) ->
     demand(scenario.checks, scenario.thresholds)
     seed = scenario.seed if scenario.seed is not None else int.from_bytes(os.urandom(4))
     with one_look():
-        operator = operator_addresses()
         aimed = [(step, target) for step in scenario.faults for target in _targets(step, scenario)]
         if len(aimed) > _MOST:
             said = f"this plan has {len(aimed)} faults, counted for each target"
             raise ChaosdError(f"{said}; {_MOST} are possible", hint="choose fewer targets")
+        operator = _operator(target for _, target in aimed)
         planned = [
             _planned(step, target, scenario, Planning(run, index, seed + index, "", 0.0, operator))
             for index, (step, target) in enumerate(aimed)
@@ -123,9 +124,15 @@ def anew(planned: PlannedFault, target: Target, scenario: Scenario) -> PlannedFa
         ChaosdError: it is protected now, reaches farther than declared, or cannot take the fault.
     """
     protect(target)
-    found = replace(planned, target=target, edits=tuple(planned.fault.plan(target, planned.at)))
+    at = replace(planned.at, operator=_operator([target]))
+    found = replace(planned, target=target, at=at, edits=tuple(planned.fault.plan(target, at)))
     _check_reach(_radius(found), scenario)
     return found
+
+
+def _operator(targets: Iterable[Target]) -> tuple[str, ...]:
+    # sockets of a target that is less than all traffic are none of the operator's
+    return operator_addresses() if any(target.all_traffic for target in targets) else ()
 
 
 def _made(scenario: Scenario, run: str, seed: int, planned: list[PlannedFault], *, confirmed: bool) -> Plan:

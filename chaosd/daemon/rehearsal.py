@@ -12,17 +12,22 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from chaosd import plan, restore, scenario, watchdog
+from chaosd import plan, restore, watchdog
+from chaosd.checks.sampler import Sampler
+from chaosd.daemon.deeds import read
 from chaosd.daemon.zygote import Rehearsals
 from chaosd.errors import ChaosdError
 from chaosd.journal import Journal
+from chaosd.judge import Judge
 from chaosd.kernel import cgroup, gate
-from chaosd.kernel.capability_network import GATE
+from chaosd.kernel.capability_network import GATE, TAGGING
 from chaosd.kernel.process import ProcessRef
+from chaosd.timeline import Timeline
 
 _SCENARIO = (
     "name: rehearsal\nduration: 1s\nblast_radius: entire-system\nfaults: [network.loss: {percent: 5%}]\n"
 )
+_ORDER = {"scenario": "", "text": _SCENARIO, "folder": "", "allow": None}
 
 
 def run() -> None:
@@ -38,18 +43,28 @@ def run() -> None:
 
 
 def _go_through(target: str) -> None:
-    parsed = scenario.parse(_SCENARIO, "rehearsal", {"target": target})
+    parsed = read(_ORDER | {"overrides": {"target": target}})
     if not GATE.known:  # to try it would be more than looking
         return
+    if TAGGING.known:  # which neither target needs
+        TAGGING()
     made = plan.make(parsed, confirmed=True)
+    Sampler(made.checks, made.places)
+    Judge(parsed)
+    Timeline(made, _leave, _leave, _leave)
     process = ProcessRef.of(os.getpid())
     edits = (*watchdog.apart(made.run, process), *made.edits)
     book = Journal(Path(target), os.memfd_create("rehearsal"))
     book.write("before", plan=plan.describe(made), state=restore.surroundings(edits))
     for edit in edits:
         book.applied(book.intend(edit))
+        edit.present()
     book.close()
     gate.load_ahead()
+
+
+def _leave(*_: object, **__: object) -> None:
+    pass  # what a run would do
 
 
 REHEARSALS: Rehearsals = {"run": run}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from chaosd.errors import ChaosdError, UnsupportedError
+from chaosd.errors import ChaosdError, ForeignStateError, UnsupportedError
 from chaosd.faults.base import Fault, Planning
 from chaosd.kernel import netlink, sysctl
 from chaosd.kernel.capability_network import TAGGING
@@ -56,7 +56,7 @@ class NetworkFault(Fault, frozen=True, kw_only=True):
 
     def filters(self, target: Target, at: Planning) -> Filters:
         """What the gate is to match; never the operator's own way in, unless the target is less than that."""
-        spared = at.operator if whole(target) else ()
+        spared = at.operator if target.all_traffic else ()
         return Filters(
             ports=tuple(map(span, self.ports)),
             source_ports=tuple(map(span, self.source_ports)),
@@ -129,11 +129,6 @@ def reads(how: Callable[[Any], object], text: object) -> bool:
     return True
 
 
-def whole(target: Target) -> bool:
-    """Whether the target is all traffic of its interfaces, rather than that of some sockets."""
-    return target.device is not None or target.own_netns
-
-
 class Way(msgspec.Struct, frozen=True):
     """One side of one interface that the target's traffic passes."""
 
@@ -182,7 +177,7 @@ def _chosen(fault: NetworkFault, target: Target) -> list[Interface]:
             raise ChaosdError(f"{target.spec} has no interface {', '.join(sorted(missing))} that is up")
         return [i for i in up if i.ref.name in names]
     free = [i for i in up if not i.enslaved]
-    kept = not whole(target) or fault.on_loopback
+    kept = not target.all_traffic or fault.on_loopback
     chosen = [i for i in free if kept or not i.loopback] or free
     if not chosen:
         raise ChaosdError(f"{target.spec} has no interface that is up")
@@ -196,7 +191,10 @@ def clsacts(found: Iterable[Way]) -> Iterator[Edit]:
         ForeignStateError: an interface has a plain ingress qdisc, where packets leaving cannot be met.
     """
     for interface in dict.fromkeys(way.interface for way in found):
-        if not netlink.standing_hook(interface.ref):
+        if interface.hook == "ingress":
+            said = f"{interface.ref.name} has an ingress qdisc, which has no side for what leaves"
+            raise ForeignStateError(said, hint="clsact takes its place and does more")
+        if not interface.hook:
             yield Clsact(interface.ref, interface.queueless)
 
 
@@ -232,7 +230,7 @@ def gated(
         traffic: what packets must be.
     """
     found = ways(fault, target)
-    tagging = None if whole(target) else Tagging(at.run, at.index, members(target))
+    tagging = None if target.all_traffic else Tagging(at.run, at.index, members(target))
     tags = tagging.slot if tagging else ""
     once = act == "queue" and at.mechanism != "relay"
     gate = Gate(
@@ -254,6 +252,6 @@ def gated(
         yield tagging
     yield gate
     for way in found:
-        device = way.interface.ref
-        first, behind = free_prios(device, side_of(way.program), RANKS)
-        yield Hook(device, gate.slot, at.run, first + gate.rank, way.program, detours.get(way, ""), behind)
+        first, behind = free_prios(way.interface, side_of(way.program), RANKS)
+        device, detour = way.interface.ref, detours.get(way, "")
+        yield Hook(device, gate.slot, at.run, first + gate.rank, way.program, detour, behind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
@@ -53,7 +53,8 @@ class Planning(msgspec.Struct, frozen=True):
     ``run`` is six hexadecimal digits, unique on this host; ``index`` numbers the fault within the
     run (0 to 63); both go into the names of what is made. ``seed`` drives every random choice.
     ``duration`` is how long the fault lasts, in seconds. ``operator`` holds the addresses of the
-    connections the operator is logged in by, which are left alone unless a fault asks for them.
+    connections the operator is logged in by, which are left alone unless a fault asks for them; it is
+    empty where no target is all traffic of its interfaces.
     """
 
     run: str
@@ -134,7 +135,7 @@ def find(name: str) -> type[Fault] | None:
     if name.replace(".", "").replace("_", "").isalnum():
         with suppress(ModuleNotFoundError):
             import_module(f"chaosd.faults.{name.replace('.', '_')}")
-    return _registered(Fault).get(name)
+    return next((kind for kind in _registered(Fault) if kind.name == name), None)
 
 
 def registry() -> dict[str, type[Fault]]:
@@ -143,11 +144,11 @@ def registry() -> dict[str, type[Fault]]:
     for module in iter_modules(package.__path__):
         if module.name != "base":
             import_module(f"chaosd.faults.{module.name}")
-    return dict(sorted(_registered(Fault).items()))
+    return dict(sorted({kind.name: kind for kind in _registered(Fault)}.items()))
 
 
-def _registered(base: type[Fault]) -> dict[str, type[Fault]]:
-    found: dict[str, type[Fault]] = {}
-    for cls in base.__subclasses__():
-        found |= ({cls.name: cls} if cls.name else {}) | _registered(cls)
-    return found
+def _registered(base: type[Fault]) -> Iterator[type[Fault]]:
+    for kind in base.__subclasses__():
+        if kind.name:
+            yield kind
+        yield from _registered(kind)

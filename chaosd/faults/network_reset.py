@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from chaosd.faults._network import NetworkFault, netns_of, whole
+from chaosd.faults._network import NetworkFault, netns_of
 from chaosd.faults.base import Mechanism, Planning
 from chaosd.kernel.capability_network import RESET
 from chaosd.kernel.edit import Edit
@@ -59,6 +59,6 @@ class NetworkReset(NetworkFault, frozen=True, kw_only=True):
         """What both ends see."""
         share = f"{self.percent} of the open connections" if self.percent < 100 else "every open connection"
         again = f", and again every {self.every}" if self.every else ""
-        kept = ["the operators' own connections are left alone"] if whole(target) and at.operator else []
+        kept = ["the operators' own connections are left alone"] if target.all_traffic and at.operator else []
         said = f"{share} of {target.spec} ({self.filters(target, at)}) breaks{again}; this cannot be undone"
         return [said, "the target gets ECONNABORTED, its peer ECONNRESET", *kept]

@@ -12,6 +12,7 @@ from functools import cache
 
 import msgspec
 
+from chaosd.kernel import pseudo
 from chaosd.kernel.capability import Capability, Verdict, capability
 from chaosd.kernel.edit import MARK
 
@@ -53,9 +54,8 @@ def unescape(text: str) -> str:
 
 
 def _lines(pid: int | str) -> list[tuple[list[str], str]]:
-    with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
-        fields = (line.rstrip("\n").split(":", 2) for line in file)
-        return [(keys.split(","), path) for _, keys, path in fields]
+    fields = (line.split(":", 2) for line in pseudo.read(f"/proc/{pid}/cgroup").split("\n") if line)
+    return [(keys.split(","), path) for _, keys, path in fields]
 
 
 def _mount(line: str, known: set[str]) -> _Mount | None:
@@ -71,8 +71,7 @@ def _mount(line: str, known: set[str]) -> _Mount | None:
 @cache
 def _mounts() -> dict[str, _Mount]:
     known = {key for keys, _ in _lines("self") for key in keys}
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        return mounts_in(file, known)
+    return mounts_in(pseudo.read("/proc/self/mountinfo").removesuffix("\n").split("\n"), known)
 
 
 def mounts_in(lines: Iterable[str], known: set[str]) -> dict[str, _Mount]:
@@ -133,8 +132,7 @@ def inhabitants(path: str) -> list[int]:
     """The pids in exactly this cgroup; of a threaded v2 cgroup the thread ids."""
     for file in ("cgroup.procs", "cgroup.threads"):
         try:
-            with open(f"{path}/{file}", encoding="ascii") as stream:
-                return sorted({int(line) for line in stream})
+            return sorted({int(line) for line in pseudo.read(f"{path}/{file}").split()})
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:  # cgroup.procs of a threaded cgroup
                 return []

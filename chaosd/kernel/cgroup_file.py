@@ -9,7 +9,7 @@ import threading
 from typing import ClassVar
 
 from chaosd.errors import ChaosdError, ForeignStateError, TargetLostError
-from chaosd.kernel import dial
+from chaosd.kernel import dial, pseudo
 from chaosd.kernel.cgroup import CgroupRef, members, read, write
 from chaosd.kernel.edit import MARK, Control, Edit, Evidence, Undo
 
@@ -173,8 +173,7 @@ def configuration(path: str) -> dict[str, str]:
 
 def _reading(entry: os.DirEntry[str]) -> dict[str, str]:
     try:
-        with open(entry.path, encoding="utf-8") as stream:
-            return {entry.path: value_in(entry.name, stream.read())}
+        return {entry.path: value_in(entry.name, pseudo.read(entry.path))}
     except OSError:  # some refuse to be read in some cgroups (EOPNOTSUPP, EINVAL)
         return {}
 

@@ -1,4 +1,4 @@
-"""What is loaded while something else goes on."""
+"""What is loaded while something else goes on, if it takes any time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ T = TypeVar("T")
 
 
 class Coming(Generic[T]):
-    """What a thread of its own is loading, while this one goes on."""
+    """What a thread of its own is loading, while this one goes on.
 
-    def __init__(self, load: Callable[[], T]) -> None:
+    Args:
+        load: loads it.
+        ready: there is little left to do, which this thread does.
+    """
+
+    def __init__(self, load: Callable[[], T], *, ready: bool) -> None:
         lease()  # there is one, whichever thread asks first
         self._load = load
-        self._thread = Thread(target=self._work)
-        self._thread.start()
+        self._thread = None if ready else Thread(target=self._work)
+        if self._thread is None:
+            self._work()
+        else:
+            self._thread.start()
 
     def _work(self) -> None:
         self._error: Exception | None = None
@@ -27,9 +35,14 @@ class Coming(Generic[T]):
         except Exception as error:  # noqa: BLE001 - it is raised where it is asked for
             self._error = error
 
+    def here(self) -> bool:
+        """Whether ``get`` need not wait."""
+        return self._thread is None or not self._thread.is_alive()
+
     def get(self) -> T:
         """Wait for it; raises what went wrong."""
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         if self._error is not None:
             raise self._error
         return self._loaded

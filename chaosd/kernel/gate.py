@@ -133,7 +133,9 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     def prepare(self) -> None:
         """Begin to load the programs; no packet meets them yet."""
         if self not in _coming:
-            _coming[self] = Coming(self._load)
+            here = not self.tagging or sockets.is_here(self.tagging)
+            ready = self._take() if here else None
+            _coming[self] = Coming(lambda: self._load(ready), ready=ready is not None)
 
     def apply(self) -> None:
         """Load the programs and fill their maps (``UnsupportedError`` as the kernel says)."""
@@ -141,7 +143,7 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
         probe, tagger = _coming.pop(self).get()
         if tagger is not self._tagger():  # prepared for a target that went before it was met
             probe.close()
-            probe, _ = self._load()
+            probe, _ = self._load(None)
         bpf.live[self.slot] = probe
         self.filters.fill(probe)
         for name in self.traffic.names:
@@ -150,13 +152,21 @@ class Gate(Loaded, frozen=True, tag="bpf.gate"):
     def _tagger(self) -> bpf.Object | None:
         return sockets.tagger_of(self.tagging) if self.tagging else None
 
-    def _load(self) -> tuple[bpf.Object, bpf.Object | None]:
-        tagger, room = self._tagger(), self.filters.room
+    def _take(self) -> _Ready | None:
+        with suppress(IndexError):  # none, or another thread has been faster
+            ready = _ahead.pop()
+            if ready.fits(self._kind, self._tagger(), self.filters.room, self.programs):
+                return ready
+            _ahead.append(ready)
+        return None
+
+    def _load(self, ready: _Ready | None) -> tuple[bpf.Object, bpf.Object | None]:
+        tagger = self._tagger()
         aim = self.rule.pack() + self.filters.pack() + struct.pack("=HB5x", self.mark, bool(self.tagging))
-        if (ready := _take(self._kind, tagger, room, self.programs)) is not None:
+        if ready is not None:
             ready.meet(aim)
         else:
-            ready = _Ready(self._kind, tagger, room, self.programs, aim)
+            ready = _Ready(self._kind, tagger, self.filters.room, self.programs, aim)
         return ready.probe, tagger
 
     @property
@@ -234,17 +244,6 @@ def load_ahead() -> None:
 
 
 _ahead: list[_Ready] = []
-
-
-def _take(
-    kind: bytes, tagger: bpf.Object | None, room: dict[str, int], programs: tuple[Program, ...]
-) -> _Ready | None:
-    with suppress(IndexError):  # none, or another thread has been faster
-        ready = _ahead.pop()
-        if ready.fits(kind, tagger, room, programs):
-            return ready
-        _ahead.append(ready)
-    return None
 
 
 _coming: dict[Gate, Coming[tuple[bpf.Object, bpf.Object | None]]] = {}

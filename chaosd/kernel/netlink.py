@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from importlib import import_module
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
-from chaosd.errors import ForeignStateError, UnsupportedError
+from chaosd.errors import UnsupportedError
 from chaosd.kernel.edit import MARK, Undo
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.kernel.rtnetlink import Item, Link, Rtnl, attributes, word
@@ -26,6 +26,9 @@ INGRESS, EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 HANDLE = 0xC4
 """The first byte of the handles of our filters; the one after it is ours, too."""
 
+_HOOKS = ("clsact", "ingress")
+# These have no classes, and no filters but at the two parents above (net/sched/sch_{generic,ingress}.c).
+_BARE = ("noqueue", *_HOOKS)
 _LOOPBACK, _ETHER = 772, 1  # linux/if_arp.h: ARPHRD_*
 _BPF_NAME = 7  # linux/pkt_cls.h: TCA_BPF_NAME
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
@@ -71,12 +74,14 @@ class Interface(msgspec.Struct, frozen=True):
     ethernet: bool  # its packets have Ethernet headers, those of lo included
     enslaved: bool  # to a bridge or bond, whose own interface sees the host's traffic
     queueless: bool  # the length of its transmit queue is 0
+    hook: str  # which qdisc has its clsact slot: clsact, the older ingress, or none; filters hang on these
 
 
 def interfaces(ref: NetnsRef) -> list[Interface]:
     """Every interface of a namespace that is up and is not ours."""
     with rtnl(ref) as ip:
         found = [link for link in ip.links() if link.up and not link.name.startswith(MARK)]
+        hooks = {qdisc.index: qdisc.kind for qdisc in ip.qdiscs() if qdisc.kind in _HOOKS}
     return [
         Interface(
             DeviceRef(ref, link.index, link.name),
@@ -85,6 +90,7 @@ def interfaces(ref: NetnsRef) -> list[Interface]:
             ethernet=link.hardware in (_ETHER, _LOOPBACK),
             enslaved=bool(link.master),
             queueless=link.queue == 0,
+            hook=hooks.get(link.index, ""),
         )
         for link in found
     ]
@@ -111,9 +117,9 @@ class Filter(msgspec.Struct, frozen=True):
         return self.kind == "bpf" and self.name.startswith(MARK) and self.handle >> 24 in (HANDLE, HANDLE + 1)
 
 
-def filters(ip: Rtnl, index: int) -> Iterator[Filter]:
-    """The filters of an interface on both sides of clsact."""
-    for parent in (INGRESS, EGRESS):
+def filters(ip: Rtnl, index: int, parents: Iterable[int] = (INGRESS, EGRESS)) -> Iterator[Filter]:
+    """The filters of an interface on both sides of clsact, or on one."""
+    for parent in parents:
         for found in ip.filters(index, parent):
             if found.handle:
                 options = attributes(found.options) if found.kind == "bpf" else {}
@@ -124,22 +130,7 @@ def filters(ip: Rtnl, index: int) -> Iterator[Filter]:
 def hook_qdisc(ip: Rtnl, index: int) -> str:
     """Which qdisc has an interface's clsact slot: ``clsact``, ``ingress`` or none."""
     kinds = (qdisc.kind for qdisc in ip.qdiscs() if qdisc.index == index)
-    return next((kind for kind in kinds if kind in ("clsact", "ingress")), "")
-
-
-def standing_hook(device: DeviceRef) -> bool:
-    """Whether an interface has clsact already.
-
-    Raises:
-        ForeignStateError: it has the older ingress qdisc, which has no side for what leaves.
-    """
-    with rtnl(device.netns) as ip:
-        kind = hook_qdisc(ip, device.ifindex)
-    if kind == "ingress":
-        raise ForeignStateError(
-            f"{device.name} has an ingress qdisc", hint="clsact takes its place and does more"
-        )
-    return kind == "clsact"
+    return next((kind for kind in kinds if kind in _HOOKS), "")
 
 
 def surroundings(ref: NetnsRef) -> dict[str, str]:
@@ -148,24 +139,28 @@ def surroundings(ref: NetnsRef) -> dict[str, str]:
     try:
         with rtnl(ref) as ip:
             links = {link.index: link for link in ip.links()}
-            qdiscs = ip.qdiscs()
-            classes = [found for index in links for found in ip.classes(index)]
-            hung = [
-                f for index in links for parent in (0, INGRESS, EGRESS) for f in ip.filters(index, parent)
-            ]
+            qdiscs = [qdisc for qdisc in ip.qdiscs() if qdisc.index in links]
+            hooked = {qdisc.index for qdisc in qdiscs if qdisc.kind in _HOOKS}
+            rooted = {qdisc.index for qdisc in qdiscs if qdisc.kind not in _BARE}
+            classes = [found for index in rooted for found in ip.classes(index)]
+            places = [(i, 0) for i in rooted] + [(i, side) for i in hooked for side in (INGRESS, EGRESS)]
+            hung = [found for place in places for found in ip.filters(*place)]
     except FileNotFoundError:
         return {}
     for link in links.values():
         facts = (link.flags, link.mtu, link.qdisc, link.queue, link.master, link.lower, link.address)
         said[f"link {link.name}"] = _text(link.index, *facts)
     for what, items in (("qdisc", qdiscs), ("class", classes)):
-        said |= {f"{what} {_at(links, item)}": _body(item) for item in items if item.index in links}
+        said |= {f"{what} {_at(links, item)}": _body(item) for item in items}
     said |= {f"filter {_at(links, item)} {item.info >> 16}": _steadily(item) for item in hung}
     return {f"netns {ref.inode} {name}": value for name, value in said.items()}
 
 
+_encode = json.JSONEncoder(default=str).encode
+
+
 def _text(*facts: Any) -> str:
-    return json.dumps(facts, default=str)
+    return _encode(facts)
 
 
 def _at(links: dict[int, Link], item: Item) -> str:

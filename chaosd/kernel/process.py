@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import glob
 import mmap
 import os
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 
 import msgspec
 
+from chaosd.kernel import pseudo
 from chaosd.kernel.edit import Edit, Evidence, Undo
 
 _PATIENCE = 2.0
-_PIECE = 1 << 16  # bytes
+_ENDED = "ZX"  # states in which it only waits to be collected
 _sent: set[str] = set()
 
 
 def read(pid: int, name: str) -> str:
     """A file of a process in /proc, such as ``stat``; what is no UTF-8 is replaced.
 
-    By bare system calls, for one look at a host reads some hundreds of these: open() takes three times as
-    long, for layers that have no use here.
-
     Raises:
         OSError: there is no such process, or it may not be read.
     """
-    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = [os.read(fd, _PIECE)]
-        while len(parts[-1]) == _PIECE:
-            parts.append(os.read(fd, _PIECE))
-    finally:
-        os.close(fd)
-    return b"".join(parts).decode("utf-8", "replace")
+    return pseudo.read(f"/proc/{pid}/{name}")
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -66,7 +58,7 @@ class ProcessRef(msgspec.Struct, frozen=True):
             fields = stat_fields(self.pid)
         except ProcessLookupError:
             return False
-        return int(fields[19]) == self.start_time and fields[0] not in "ZX"
+        return int(fields[19]) == self.start_time and fields[0] not in _ENDED
 
     def pidfd(self) -> int:
         """A pidfd of exactly this process.
@@ -89,7 +81,7 @@ def descendants(pid: int) -> list[int]:
     """
     found: list[int] = []
     waiting = [pid]
-    table = None if os.path.exists("/proc/thread-self/children") else _children_by_parent()
+    table = None if _lists_children() else _children_by_parent()
     while waiting:
         parent = waiting.pop(0)
         born = _children(parent) if table is None else table.get(parent, [])
@@ -98,14 +90,17 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+@cache
+def _lists_children() -> bool:
+    return os.path.exists("/proc/thread-self/children")
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
-    for task in glob.iglob(f"/proc/{pid}/task/*/children"):
-        try:
-            with open(task, encoding="ascii") as file:
-                found += map(int, file.read().split())
-        except (FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
-            continue
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, read(pid, f"task/{thread}/children").split())
     return found
 
 
@@ -122,7 +117,14 @@ def _children_by_parent() -> dict[int, list[int]]:
 def family(roots: Iterable[ProcessRef]) -> list[ProcessRef]:
     """Processes with all their descendants as they are now, parents first, each once."""
     pids = dict.fromkeys(pid for root in roots if root.alive() for pid in (root.pid, *descendants(root.pid)))
-    return [ref for pid in pids if (ref := find(pid)) is not None and ref.alive()]
+    return [ref for pid in pids if (ref := _living(pid)) is not None]
+
+
+def _living(pid: int) -> ProcessRef | None:
+    with suppress(ProcessLookupError):
+        fields = stat_fields(pid)
+        return None if fields[0] in _ENDED else ProcessRef(pid, int(fields[19]))
+    return None
 
 
 def find(pid: int) -> ProcessRef | None:

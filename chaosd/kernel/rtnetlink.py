@@ -231,12 +231,12 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
     """The netlink attributes (struct nlattr) from an offset on, by type; of one type, the last."""
-    found = {}
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
+    found, head, unpack = {}, _ATTRIBUTE.size, _ATTRIBUTE.unpack_from  # an interface has forty of them
+    while at + head <= len(data):
+        length, kind = unpack(data, at)
+        if length < head:
             break
-        found[kind & ~_NESTED] = data[at + _ATTRIBUTE.size : at + length]
+        found[kind & ~_NESTED] = data[at + head : at + length]
         at += length + 3 & ~3
     return found
 

@@ -52,7 +52,8 @@ class Tagging(Loaded, frozen=True, tag="bpf.tagging"):
     def prepare(self) -> None:
         """Begin to load the probe, which is attached to nothing yet."""
         if self.slot not in _coming:
-            _coming[self.slot] = Coming(self._load)
+            ready = not self.members.entire and ahead.tag() is not None
+            _coming[self.slot] = Coming(self._load, ready=ready)
 
     def _load(self) -> bpf.Object:
         if self.members.entire:
@@ -90,6 +91,11 @@ def tagger_of(slot: str) -> bpf.Object:
     probe = held.parts[0]
     assert isinstance(probe, bpf.Object)
     return probe
+
+
+def is_here(slot: str) -> bool:
+    """Whether ``tagger_of`` need not wait."""
+    return slot not in _coming or _coming[slot].here()
 
 
 def _tag_standing(members: Members, tags: bpf.Map) -> None:

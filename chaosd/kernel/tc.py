@@ -11,7 +11,7 @@ from chaosd.kernel import netlink
 from chaosd.kernel.edit import Edit, Undo
 from chaosd.kernel.gate import Program
 from chaosd.kernel.gate import program as loaded
-from chaosd.kernel.netlink import EGRESS, HANDLE, INGRESS, asking, gone_or_raise, rtnl
+from chaosd.kernel.netlink import EGRESS, HANDLE, INGRESS, Interface, asking, gone_or_raise, rtnl
 from chaosd.kernel.netns import DeviceRef, NetnsRef
 from chaosd.kernel.rtnetlink import Rtnl
 
@@ -48,9 +48,11 @@ class Clsact(Edit, frozen=True, tag="tc.clsact"):
             ForeignStateError: somebody has added one since the plan was made.
         """
         with asking(f"clsact on {self.device.name}", CLSACT_MEND), rtnl(self.device.netns) as ip:
-            if standing := netlink.hook_qdisc(ip, self.device.ifindex):
-                raise ForeignStateError(f"{self.device.name} has got a {standing} qdisc meanwhile")
-            ip.add_clsact(self.device.ifindex)
+            try:
+                ip.add_clsact(self.device.ifindex)
+            except FileExistsError:
+                standing = netlink.hook_qdisc(ip, self.device.ifindex)
+                raise ForeignStateError(f"{self.device.name} has got a {standing} qdisc meanwhile") from None
 
     def revert(self) -> Undo:
         """Remove it, unless filters of strangers live on it by now.
@@ -150,14 +152,17 @@ def side_of(program: Program) -> int:
     return INGRESS if program == "chaosd_in" else EGRESS
 
 
-def free_prios(device: DeviceRef, parent: int, count: int) -> tuple[int, int]:
+def free_prios(interface: Interface, parent: int, count: int) -> tuple[int, int]:
     """The first of ``count`` priorities in a row that no stranger's filter has, before all if possible.
 
     Returns:
         The priority, and how many filters of strangers come before it.
     """
-    with rtnl(device.netns) as ip:
-        found = [f.prio for f in netlink.filters(ip, device.ifindex) if f.parent == parent and not f.ours]
+    if not interface.hook:
+        return 1, 0
+    with rtnl(interface.ref.netns) as ip:
+        hung = netlink.filters(ip, interface.ref.ifindex, (parent,))
+        found = [f.prio for f in hung if not f.ours]
     first = next(
         p for p in [1, *(n + 1 for n in sorted(found))] if not any(p <= n < p + count for n in found)
     )
@@ -238,7 +243,7 @@ class Hook(Edit, frozen=True, tag="tc.hook"):
 
     def _found(self, ip: Rtnl) -> netlink.Filter | None:
         place = (self.parent, self.prio, self.handle)
-        on_device = netlink.filters(ip, self.device.ifindex)
+        on_device = netlink.filters(ip, self.device.ifindex, (self.parent,))
         return next((f for f in on_device if (f.parent, f.prio, f.handle) == place), None)
 
     def present(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ from chaosd.kernel import cgroup
 from chaosd.kernel.cgroup import CgroupRef
 from chaosd.kernel.netns import NetnsRef
 from chaosd.targets.model import Life, Target
-from chaosd.targets.processes import Seen, netns_inode, see
+from chaosd.targets.processes import Seen, is_ours, netns_inode, see
 
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 _FEW = 8
@@ -111,14 +112,14 @@ def _common_netns(pids: Iterable[int]) -> NetnsRef | None:
     places = {inode: pid for pid in reversed([*pids]) if (inode := netns_inode(pid))}
     if len(places) != 1:
         return None
-    (inode, pid), own = places.popitem(), NetnsRef.own()
-    return own if inode == own.inode else NetnsRef.at(f"/proc/{pid}/ns/net")
+    inode, pid = places.popitem()
+    return NetnsRef.own() if inode == netns_inode(os.getpid()) else NetnsRef.at(f"/proc/{pid}/ns/net")
 
 
 def _owns(netns: NetnsRef, pids: Iterable[int], table: Mapping[int, Seen]) -> bool:
     ours = set(pids)
     strangers = (pid for pid in table if pid not in ours and netns_inode(pid) == netns.inode)
-    return netns.inode != NetnsRef.own().inode and next(strangers, 0) == 0
+    return not is_ours(netns) and next(strangers, 0) == 0
 
 
 def manager_of(cgroups: Mapping[str, CgroupRef]) -> str:

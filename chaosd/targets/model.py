@@ -50,6 +50,11 @@ class Target(msgspec.Struct, frozen=True):
     life: Life = Life.LEADER
     word: str = ""
 
+    @property
+    def all_traffic(self) -> bool:
+        """Whether it is all traffic of its interfaces, rather than that of some sockets."""
+        return self.device is not None or self.own_netns
+
     def check_alive(self) -> None:
         """Raise ``TargetLostError`` when the target is gone or was replaced by another."""
         lost = self._lost_cgroup() or self._lost_processes() or self._lost_network()

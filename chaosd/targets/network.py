@@ -10,7 +10,7 @@ from chaosd.errors import ChaosdError
 from chaosd.kernel.netns import DeviceRef, NetnsRef, inside
 from chaosd.targets.build import leader, suggest
 from chaosd.targets.model import Life, Target
-from chaosd.targets.processes import netns_inode, snapshot
+from chaosd.targets.processes import is_ours, netns_inode, snapshot
 
 _NAMED = "/run/netns"  # ip-netns(8)
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # ioctl_nsfs(2)
@@ -79,7 +79,7 @@ def device(name: str, netns: NetnsRef) -> Target:
     with inside(netns):
         known = {other: index for index, other in socket.if_nameindex()}
     if name not in known:
-        where = "" if netns.inode == NetnsRef.own().inode else f" in {netns.path}"
+        where = "" if is_ours(netns) else f" in {netns.path}"
         raise ChaosdError(
             f"there is no interface {name!r}{where}", hint=suggest(name, known, "dev:", "see: ip link")
         )

@@ -38,8 +38,7 @@ def _told(pid: int) -> Iterator[str]:
     except OSError:  # it has ended, or is closed to us
         return
     for word in words:
-        name = next((name for name in _VARIABLES if word.startswith(name)), None)
-        if name is not None and (peer := _plain(word[len(name) :].partition(" ")[0])):
+        if word.startswith(_VARIABLES) and (peer := _plain(word.partition("=")[2].partition(" ")[0])):
             yield peer
 
 

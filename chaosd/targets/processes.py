@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import msgspec
 
+from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.process import ProcessRef, read
 
+_KTHREADD = 2  # rest_init(), init/main.c
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
@@ -74,9 +76,29 @@ def snapshot() -> dict[int, Seen]:
 
 
 def _snapshot() -> dict[int, Seen]:
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    threads = _kernel_threads()
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit() and name not in threads)
     found = ((pid, see(pid)) for pid in pids)
     return {pid: seen for pid, seen in found if seen and not seen.dead and not seen.kernel_thread}
+
+
+def _kernel_threads() -> set[str]:
+    # As many as can be told without their stat, which takes twice as long; a large host has hundreds. All are
+    # children of kthreadd, and so are programs that the kernel starts (kernel/umh.c).
+    try:
+        return {pid for pid in read(_KTHREADD, f"task/{_KTHREADD}/children").split() if not _has_program(pid)}
+    except OSError:  # a namespace of its own, or a kernel that does not list children
+        return set()
+
+
+def _has_program(pid: str) -> bool:
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:  # closed to us, so there may be one
+        return True
+    return True
 
 
 def tree(root: int, table: dict[int, Seen]) -> list[Seen]:
@@ -111,3 +133,8 @@ def netns_inode(pid: int) -> int:
         return os.stat(f"/proc/{pid}/ns/net").st_ino
     except OSError:
         return 0
+
+
+def is_ours(netns: NetnsRef) -> bool:
+    """Whether a network namespace is that of this process."""
+    return netns.inode == netns_inode(os.getpid())

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Literal
 
 from chaosd.errors import ChaosdError
 from chaosd.kernel import cgroup, launch
 from chaosd.kernel.edit import MARK
-from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.process import ProcessRef, read
 from chaosd.targets.model import Target
 from chaosd.targets.operator import operator_addresses
-from chaosd.targets.processes import Seen, ancestors, roots, snapshot
+from chaosd.targets.processes import Seen, ancestors, is_ours, roots, snapshot
 
 _WAY_IN = "the operators' way in"
 _ENGINE = "the container engine: all its containers hang on it"
@@ -78,21 +77,22 @@ def protect(target: Target) -> None:
                 f"{target.spec} is protected: {ref.path} is a root cgroup, which holds every process",
                 hint="name a cgroup below it, or say host",
             )
-    shielded = _shielded(snapshot())
-    held = next((pid for pid in _members(target) if pid in shielded), 0)
-    if held:
-        said = f"it is {shielded[held]}" if _is_one(target, held) else f"it holds {shielded[held]}"
-        raise ChaosdError(f"{target.spec} is protected: {said}", hint="choose a target without it")
+    why = _shield(snapshot())
+    for pid in _members(target):
+        if reason := why(pid):
+            said = f"it is {reason}" if _is_one(target, pid) else f"it holds {reason}"
+            raise ChaosdError(f"{target.spec} is protected: {said}", hint="choose a target without it")
 
 
 def shielded() -> tuple[ProcessRef, ...]:
     """Everything that runs now and is protected, to be spared by a fault on the whole host."""
     table = snapshot()
-    return tuple(table[pid].ref for pid in _shielded(table) if pid in table)
+    why = _shield(table)
+    return tuple(seen.ref for seen in table.values() if why(seen.pid))
 
 
 def _is_our_netns(target: Target) -> bool:
-    return target.own_netns and target.netns is not None and target.netns.inode == NetnsRef.own().inode
+    return target.own_netns and target.netns is not None and is_ours(target.netns)
 
 
 def _members(target: Target) -> list[int]:
@@ -104,23 +104,26 @@ def _is_one(target: Target, pid: int) -> bool:
     return bool(target.processes) and target.processes[0].pid == pid and not target.cgroups
 
 
-def _shielded(table: Mapping[int, Seen]) -> dict[int, str]:
+def _shield(table: dict[int, Seen]) -> Callable[[int], str]:
+    parents = {seen.pid for seen in ancestors(os.getpid(), table)}
+
+    def why(pid: int) -> str:
+        if pid == 1:
+            return "pid 1, the init of this host"
+        if (seen := table.get(pid)) is None:
+            return ""
+        if is_chaosd(seen):
+            return f"pid {pid} ({seen.comm}), chaosd itself: it must put everything back"
+        if seen.comm in _DAEMONS and _serves_this_host(pid):
+            return f"pid {pid} ({seen.comm}), {_DAEMONS[seen.comm]}"
+        return f"pid {pid} ({seen.comm}), which chaosd was started from" if pid in parents else ""
+
+    return why
+
+
+def _serves_this_host(pid: int) -> bool:
     # one that cannot be read belongs to somebody mightier than us, and counts as the host's
-    homes = ("", _pid_namespace(os.getpid()))
-    found = {
-        pid: f"pid {pid} ({seen.comm}), {_DAEMONS[seen.comm]}"
-        for pid, seen in table.items()
-        if seen.comm in _DAEMONS and _pid_namespace(pid) in homes
-    }
-    found |= {pid: _chaosd(seen) for pid, seen in table.items() if is_chaosd(seen)}
-    for seen in ancestors(os.getpid(), dict(table)):
-        found.setdefault(seen.pid, f"pid {seen.pid} ({seen.comm}), which chaosd was started from")
-    found[1] = "pid 1, the init of this host"
-    return found
-
-
-def _chaosd(seen: Seen) -> str:
-    return f"pid {seen.pid} ({seen.comm}), chaosd itself: it must put everything back"
+    return _pid_namespace(pid) in ("", _pid_namespace(os.getpid()))
 
 
 def _pid_namespace(pid: int) -> str:
@@ -157,8 +160,7 @@ def radius(target: Target) -> Radius:
     if _is_our_netns(target) or set(_paths(target)) & set(cgroup.hierarchies().values()):
         return "entire-system"
     if target.device is not None:
-        ours = target.device.netns.inode == NetnsRef.own().inode
-        return "service-cluster" if ours else "single-service"
+        return "service-cluster" if is_ours(target.device.netns) else "single-service"
     if target.cgroups:
         return "service-cluster" if any(_is_slice(path) for path in _paths(target)) else "single-service"
     trees = roots((ref.pid for ref in target.processes), snapshot())

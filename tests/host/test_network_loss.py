@@ -12,11 +12,16 @@ import world
 from injecting import device, everything, injected
 from traffic import TCP, UDP, likely
 
+from chaosd import plan, scenario
 from chaosd.faults.network_loss import NetworkLoss
 from chaosd.faults.network_partition import NetworkPartition
+from chaosd.kernel.capability_network import GATE, TAGGING
+from chaosd.kernel.gate import Gate
 from chaosd.kernel.netns import DeviceRef
+from chaosd.targets.resolve import resolve
 from chaosd.units import Percent
 
+LOSS = "name: loss\nduration: 1s\nblast_radius: service-cluster\nfaults: [network.loss: {percent: 5%}]\n"
 PORT = 7001
 RIGHT, RIGHT6 = "10.99.1.2", "fd99:1::2"
 MANY = 2003
@@ -200,3 +205,27 @@ def test_a_port_is_found_behind_ipv6_extension_headers(wire: Wire) -> None:
             for header in (socket.IPV6_HOPOPTS, socket.IPV6_DSTOPTS):
                 end.sendmsg([b"x"], [(socket.IPPROTO_IPV6, header, options)])
         assert run.evidence.matched == 2
+
+
+def test_the_operator_is_spared_by_what_takes_all_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is one who is there only when a target is met again that has become all of its namespace."""
+    world.need(GATE, TAGGING)
+    monkeypatch.setattr(plan, "operator_addresses", lambda: ("192.0.2.9",))
+    sleep = world.python("import time; time.sleep(60)")
+    with (
+        world.netns() as left,
+        world.netns() as right,
+        world.veth(left, right),
+        world.spawn(sleep, ns=left) as one,
+        world.spawn(sleep, ns=left),
+    ):
+        parsed = scenario.parse(LOSS, "loss", {"target": f"pid:{one.pid}"})
+        (shared,) = plan.make(parsed).faults
+        assert spared(shared) == ()
+        alone = plan.anew(shared, resolve(f"netns:{one.pid}"), parsed)
+        assert spared(alone) == ("192.0.2.9",)
+
+
+def spared(planned: plan.PlannedFault) -> tuple[str, ...]:
+    """Whom the gate of a fault leaves alone."""
+    return next(edit.filters.exclude for edit in planned.edits if isinstance(edit, Gate))

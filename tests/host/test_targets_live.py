@@ -23,6 +23,7 @@ from chaosd.kernel import cgroup as kernel_cgroup
 from chaosd.kernel.netns import NetnsRef, inside
 from chaosd.kernel.process import ProcessRef
 from chaosd.targets.model import Target
+from chaosd.targets.processes import see, snapshot
 from chaosd.targets.protect import radius
 from chaosd.targets.resolve import resolve
 
@@ -75,6 +76,19 @@ def copy_of_sleep(folder: Path, name: str) -> str:
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
+
+
+def test_a_look_at_the_host_has_every_process_and_no_kernel_thread() -> None:
+    """Whichever way they are told apart: the stat of each says what it is."""
+
+    def processes() -> set[ProcessRef]:
+        found = (see(int(name)) for name in os.listdir("/proc") if name.isdigit())
+        return {seen.ref for seen in found if seen and not seen.dead and not seen.kernel_thread}
+
+    before = processes()
+    looked = snapshot()
+    assert before & processes() <= {seen.ref for seen in looked.values()}
+    assert not any(seen.dead or seen.kernel_thread for seen in looked.values())
 
 
 def test_a_pid_brings_its_children() -> None:
