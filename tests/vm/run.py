@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from threading import Thread
-from typing import IO
+from typing import IO, NoReturn
 
 import image
 import psutil
@@ -107,10 +107,10 @@ def main() -> int:
     args, pytest_args = _arguments()
     if unknown := [name for name in NOT_OF_THE_KERNEL if not (_HOST_TESTS / f"test_{name}.py").exists()]:
         raise SystemExit(f"NOT_OF_THE_KERNEL: there is no test of {', '.join(unknown)}")
-    signal.signal(signal.SIGTERM, lambda *_: _kill_below(os.getpid()))
     _BUILD.mkdir(exist_ok=True)
     kernels = args.kernel or KERNELS
     with tempfile.TemporaryDirectory(prefix="chaosd-vm-") as name, ThreadPoolExecutor(args.jobs) as pool:
+        signal.signal(signal.SIGTERM, lambda *_: _end(pool))
         disk = Path(name, "disk.ext4")
         image.build(disk)
         guests = [Guest(kernel, disk, pytest_args, args) for kernel in kernels]
@@ -258,6 +258,12 @@ def _write(path: Path, lines: list[str]) -> None:
 def _image(kernel: str) -> str:
     answer = subprocess.run([str(_HERE / "kernel.sh"), kernel], check=True, stdout=PIPE, text=True)
     return answer.stdout.strip()
+
+
+def _end(pool: ThreadPoolExecutor) -> NoReturn:
+    pool.shutdown(wait=False, cancel_futures=True)
+    _kill_below(os.getpid())
+    raise SystemExit("ended")
 
 
 def _kill_below(pid: int) -> None:
