@@ -448,7 +448,8 @@ def test_a_tracer_that_is_slow_to_start_is_waited_for_and_touches_nothing(target
 def test_a_tracer_that_dies_before_it_is_needed_is_said(target: Tracee) -> None:
     edit = target.trace(error=errno.EXFULL)
     edit.prepare()
-    world.until(lambda: [*tracers(edit.run, edit.index)], "there is no tracer")  # exec sets its arguments last
+    # exec lets go of its parent before the arguments can be read
+    world.until(lambda: [*tracers(edit.run, edit.index)], "there is no tracer")
     (tracer,) = tracers(edit.run, edit.index)
     os.kill(tracer, signal.SIGKILL)
     with pytest.raises(ChaosdError, match="the tracer did not start: exit status -9"):
