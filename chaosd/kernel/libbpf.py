@@ -10,6 +10,7 @@ from functools import cache
 from chaosd.errors import UnsupportedError
 
 _WARN = 0
+_ENOTSUPP = 524  # include/linux/errno.h; not for programs, yet bpf(2) says it
 
 log: list[str] = []
 """What libbpf has complained of since this was last cleared."""
@@ -53,7 +54,8 @@ def checked(result: int | None, what: str, *, null_fails: bool = False) -> int:
     """A result of libbpf, unless it is an error: then ``UnsupportedError`` with what the kernel said."""
     if result is None or (null_fails and result == 0) or (not null_fails and result < 0):
         number = get_errno() or -(result or 0)
-        raise UnsupportedError(f"{what}: {os.strerror(number)}{said()}", hint="see: chaosd doctor")
+        why = "Not supported" if number == _ENOTSUPP else os.strerror(number)
+        raise UnsupportedError(f"{what}: {why}{said()}", hint="see: chaosd doctor")
     return result
 
 

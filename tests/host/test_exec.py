@@ -214,7 +214,7 @@ def test_the_commands_streams_are_its_own(shell: Exec) -> None:
 BAD = [
     (["no-such-command"], [YIELDS], "there is no such command"),
     (["/etc/passwd"], [YIELDS], "is not a program"),
-    (["true"], ["syscall.error syscalls=[opne] errno=EIO"], "did you mean open"),
+    (["true"], ["syscall.error syscalls=[opneat] errno=EIO"], "did you mean openat"),
     (["true"], ["syscal.error"], "did you mean syscall.error"),
     (["true"], ["syscall.error syscalls"], "is not KEY=VALUE"),
     (["true"], ["  "], "names no fault"),

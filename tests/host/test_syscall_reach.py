@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # int $0x80 from a 64-bit process is a 32-bit call: open is number 5 there. What it points to must lie
 # below 4 GiB.
-COMPAT = """
+_COMPAT_X86 = """
 import ctypes, errno, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -38,6 +38,39 @@ for line in sys.stdin:
     results = [call(5, page + 512, 0, 0) for _ in range(int(line))]
     print(" ".join("ok" if fd >= 0 else errno.errorcode[-fd] for fd in results), flush=True)
 """
+
+# No call of a 64-bit process is a 32-bit one on arm64. So this makes a program, the headers of elf(5) and 23
+# instructions of ARM: for each byte that it reads it opens argv[1], and writes 0 or the errno.
+_COMPAT_ARM = """
+import errno, os, sys
+program = os.memfd_create("chaosd-test-32")
+os.write(program, bytes.fromhex(
+    "7f454c460101010000000000000000000200280001000000540001003400000000000000000000053400200001000000"
+    "0000000001000000000000000000010000000100b0000000b0000000050000000010000008409de50000a0e30d10a0e1"
+    "0120a0e30370a0e3000000ef010050e30170a0130000001f0400a0e10010a0e30570a0e3000000ef000050e30670a0a3"
+    "000000af000060e20000cde50100a0e30d10a0e10470a0e3000000efe9ffffea"
+))
+
+def opened(count):
+    (its, ours), (result, said) = os.pipe(), os.pipe()
+    os.write(ours, bytes(count))
+    os.close(ours)
+    files = [(os.POSIX_SPAWN_DUP2, its, 0), (os.POSIX_SPAWN_DUP2, said, 1)]
+    pid = os.posix_spawn(f"/proc/self/fd/{program}", ["open", sys.argv[1]], {}, file_actions=files)
+    os.waitpid(pid, 0)
+    answer = os.read(result, count)
+    for fd in (its, result, said):
+        os.close(fd)
+    return answer
+
+if sys.argv[2:] == ["try"]:
+    sys.exit(opened(1) != bytes(1))
+print("up", flush=True)
+for line in sys.stdin:
+    print(" ".join(errno.errorcode.get(error, "ok") for error in opened(int(line))), flush=True)
+"""
+
+COMPAT = _COMPAT_X86 if os.uname().machine == "x86_64" else _COMPAT_ARM
 
 # one read of one byte at a time, submitted by io_uring_enter(2); offsets as in linux/io_uring.h
 _URING = """

@@ -448,6 +448,8 @@ def test_a_tracer_that_is_slow_to_start_is_waited_for_and_touches_nothing(target
 def test_a_tracer_that_dies_before_it_is_needed_is_said(target: Tracee) -> None:
     edit = target.trace(error=errno.EXFULL)
     edit.prepare()
+    # exec lets go of its parent before the arguments can be read
+    world.until(lambda: [*tracers(edit.run, edit.index)], "there is no tracer")
     (tracer,) = tracers(edit.run, edit.index)
     os.kill(tracer, signal.SIGKILL)
     with pytest.raises(ChaosdError, match="the tracer did not start: exit status -9"):
@@ -460,7 +462,7 @@ def test_a_tracer_that_is_never_told_what_to_do_ends_with_its_engine(target: Tra
     with world.spawn(_elsewhere(edit, "edit.prepare(); print('on', flush=True); time.sleep(60)")) as engine:
         assert engine.stdout is not None
         assert engine.stdout.readline() == "on\n"
-        assert len([*tracers(edit.run, edit.index)]) == 1
+        world.until(lambda: len([*tracers(edit.run, edit.index)]) == 1, "there is not one tracer")
         engine.kill()
         world.until(lambda: not [*tracers(edit.run, edit.index)], "the tracer lives on", 3)
 
