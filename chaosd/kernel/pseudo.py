@@ -18,9 +18,7 @@ def read(path: str) -> str:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        parts = [os.read(fd, _PIECE)]
-        while len(parts[-1]) == _PIECE:
-            parts.append(os.read(fd, _PIECE))
+        # a read may give less than there is, such as what fits into a page: seq_read_iter(), fs/seq_file.c
+        return b"".join(iter(lambda: os.read(fd, _PIECE), b"")).decode("utf-8", "replace")
     finally:
         os.close(fd)
-    return b"".join(parts).decode("utf-8", "replace")
