@@ -200,6 +200,17 @@ def test_an_ingress_qdisc_in_the_way_is_said_before_anything_is_touched(wire: Wi
         planned(NetworkLoss(), device(left))
 
 
+@pytest.mark.parametrize("kind", ["clsact", "ingress"])
+def test_a_qdisc_that_somebody_adds_after_the_plan_is_not_taken_over(wire: Wire, kind: str) -> None:
+    left, _ = wire
+    clsact = next(edit for edit in planned(NetworkLoss(), device(left)) if isinstance(edit, Clsact))
+    tc(left.netns, "qdisc", "add", "dev", left.name, kind)
+    before = tc(left.netns, "qdisc", "show", "dev", left.name)
+    with pytest.raises(ForeignStateError, match=f"has got a {kind} qdisc meanwhile"):
+        clsact.apply()
+    assert tc(left.netns, "qdisc", "show", "dev", left.name) == before
+
+
 def test_a_root_qdisc_with_classes_stays_as_it_is(wire: Wire) -> None:
     left, _ = wire
     tc(left.netns, "qdisc", "add", "dev", left.name, "root", "handle", "1:", "htb", "default", "10")
