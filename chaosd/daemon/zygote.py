@@ -259,8 +259,9 @@ def _live(
         _die_with(parent, signal.SIGTERM)
         os.setsid()
         if rehearse is not None:
-            _call_myself(f"{MARK}-ahead")
+            _call_myself(f"{MARK}-rehearse")
             rehearse()
+            _call_myself(f"{MARK}-ahead")
         with end, suppress(ConnectionError):  # the zygote has died, before our word or without taking it
             if rehearse is not None:
                 end.send(_READY)

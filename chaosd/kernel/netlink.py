@@ -31,6 +31,9 @@ _HOOKS = ("clsact", "ingress")
 _BARE = ("noqueue", *_HOOKS)
 _LOOPBACK, _ETHER = 772, 1  # linux/if_arp.h: ARPHRD_*
 _BPF_NAME = 7  # linux/pkt_cls.h: TCA_BPF_NAME
+# linux/if.h: IFF_RUNNING, IFF_LOWER_UP and IFF_DORMANT. The carrier, which comes and goes by itself, and the
+# kernel tells of it later than it is there (net/core/link_watch.c).
+_CARRIER = 0x40 | 0x10000 | 0x20000
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
 
 
@@ -134,7 +137,7 @@ def hook_qdisc(ip: Rtnl, index: int) -> str:
 
 
 def surroundings(ref: NetnsRef) -> dict[str, str]:
-    """Links, qdiscs, classes and filters of a namespace by name, without counters."""
+    """Links, qdiscs, classes and filters of a namespace by name, without counters and the carrier."""
     said: dict[str, str] = {}
     try:
         with rtnl(ref) as ip:
@@ -148,7 +151,8 @@ def surroundings(ref: NetnsRef) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     for link in links.values():
-        facts = (link.flags, link.mtu, link.qdisc, link.queue, link.master, link.lower, link.address)
+        kept = link.flags & ~_CARRIER
+        facts = (kept, link.mtu, link.qdisc, link.queue, link.master, link.lower, link.address)
         said[f"link {link.name}"] = _text(link.index, *facts)
     for what, items in (("qdisc", qdiscs), ("class", classes)):
         said |= {f"{what} {_at(links, item)}": _body(item) for item in items}

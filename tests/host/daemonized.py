@@ -157,7 +157,7 @@ class Daemon:
         return found
 
     def idle(self) -> bool:
-        """Whether nobody is there but who always is: a child that waits for a run, and its watchdog, too."""
+        """Whether nobody is there but who always is, such as a child that has rehearsed, and its watchdog."""
         ahead = {"chaosd-zygote", "chaosd-ahead", "chaosd-watchdog"}
         return len(self.family()) == 4 and ahead < self.names().keys()
 

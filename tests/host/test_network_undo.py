@@ -211,6 +211,25 @@ def test_a_qdisc_that_somebody_adds_after_the_plan_is_not_taken_over(wire: Wire,
     assert tc(left.netns, "qdisc", "show", "dev", left.name) == before
 
 
+def test_a_carrier_that_is_lost_is_no_change_and_an_interface_that_is_set_down_is(wire: Wire) -> None:
+    left, right = wire
+    edits = planned(NetworkLoss(percent=Percent(50)), device(left))
+    before = around(edits)
+    with inside(right.netns):
+        subprocess.run(["ip", "link", "set", right.name, "down"], check=True, timeout=20)
+    assert "NO-CARRIER" in ip(left)
+    assert around(edits) == before
+    with inside(left.netns):
+        subprocess.run(["ip", "link", "set", left.name, "down"], check=True, timeout=20)
+    assert around(edits) != before
+
+
+def ip(of: DeviceRef) -> str:
+    with inside(of.netns):
+        command = ["ip", "-o", "link", "show", of.name]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+
+
 def test_a_root_qdisc_with_classes_stays_as_it_is(wire: Wire) -> None:
     left, _ = wire
     tc(left.netns, "qdisc", "add", "dev", left.name, "root", "handle", "1:", "htb", "default", "10")
