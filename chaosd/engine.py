@@ -16,12 +16,12 @@ import msgspec
 from chaosd import patience, restore, watchdog
 from chaosd import plan as planning
 from chaosd.checks.sampler import Sampler
-from chaosd.errors import ChaosdError, Exit, NotRestoredError, TargetLostError
+from chaosd.errors import ChaosdError, Exit, ForeignStateError, NotRestoredError, TargetLostError
 from chaosd.expectation import Outcome, unmet
 from chaosd.interrupt import Interrupt
 from chaosd.journal import HostLock, Journal, Record
 from chaosd.judge import Judge
-from chaosd.kernel.edit import Edit
+from chaosd.kernel.edit import Edit, Undo
 from chaosd.kernel.process import ProcessRef
 from chaosd.plan import Plan
 from chaosd.scenario import Scenario
@@ -207,7 +207,11 @@ class _Run:
         self._renew()
         number = self.journal.intend(edit)
         self.applied[edit], self.touched = number, True
-        patience.apply(edit, self._renew)
+        try:
+            patience.apply(edit, self._renew)
+        except ForeignStateError:
+            self.journal.reverted(number, Undo.GONE)  # nothing was done, and what is there is not ours
+            raise
         self._renew()
         if not edit.present():
             raise ChaosdError(f"the kernel does not show it after it was applied: {edit.describe()}")

@@ -98,7 +98,8 @@ class Edit(msgspec.Struct, frozen=True, tag_field="kind"):
         """Do the deed.
 
         Raises:
-            ChaosdError: the kernel refused, or something of somebody else's is in the way.
+            ForeignStateError: something of somebody else's is in the way; nothing was done.
+            ChaosdError: the kernel refused.
         """
         raise NotImplementedError
 

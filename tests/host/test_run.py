@@ -16,6 +16,7 @@ import pytest
 import world
 from world import need, python, until
 
+from chaosd.kernel import netns
 from chaosd.kernel.capability_network import CONNECT, GATE
 from chaosd.kernel.netns import NetnsRef
 from chaosd.kernel.process import descendants
@@ -67,8 +68,9 @@ class Shell:
     def live(self) -> list[Path]:
         return list((self.folder / "run").glob("*.jsonl"))
 
-    def wait_fault(self) -> Path:
-        until(lambda: self.live() and '"phase":"fault"' in self.live()[0].read_text("utf-8"), "no fault", 60)
+    def wait_phase(self, name: str) -> Path:
+        said = f'"phase":"{name}"'
+        until(lambda: self.live() and said in self.live()[0].read_text("utf-8"), f"no {name}", 60)
         return self.live()[0]
 
     def scenario(self, text: str) -> str:
@@ -120,20 +122,8 @@ def test_a_run_that_hits_and_recovers_passes(shell: Shell) -> None:
 
 def test_a_fault_that_hits_nothing_is_inconclusive(shell: Shell) -> None:
     need(GATE)
-    status, out = shell.run(
-        "inject",
-        "network.loss",
-        "loss=100%",
-        "ports=9",
-        "--target",
-        f"pid:{shell.server}",
-        "--duration",
-        "300ms",
-    )
-    if "loss: unknown key" in out:
-        status, out = shell.run(
-            "inject", "network.loss", "ports=[9]", "--target", f"pid:{shell.server}", "--duration", "300ms"
-        )
+    words = ("network.loss", "ports=[9]", "--target", f"pid:{shell.server}", "--duration", "300ms")
+    status, out = shell.run("inject", *words)
     assert status == 4, out
     assert "hit nothing" in out
     assert "host restored" in out
@@ -167,7 +157,7 @@ def test_a_target_that_dies_ends_the_run_as_lost(shell: Shell) -> None:
     process = shell.start(
         "inject", "process.pause", "--target", f"pid:{shell.server}", "--duration", "60s", "--json"
     )
-    shell.wait_fault()
+    shell.wait_phase("fault")
     os.kill(shell.server, signal.SIGKILL)
     out, _ = process.communicate(timeout=60)
     view = json.loads(out)
@@ -190,7 +180,7 @@ def test_no_recovery_in_time_fails_the_run(shell: Shell) -> None:
 
 def test_ctrl_c_interrupts_and_restores(shell: Shell) -> None:
     process = shell.start("inject", "process.pause", "--target", f"pid:{shell.server}", "--duration", "60s")
-    shell.wait_fault()
+    shell.wait_phase("fault")
     assert _state(shell.server) == "T" or _frozen(shell.server)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
@@ -204,7 +194,7 @@ def test_status_stop_and_revert_tell_and_end_a_live_run(shell: Shell) -> None:
     assert "no run is live" in shell.run("stop")[1]
     assert "nothing to put back" in shell.run("revert", "--all")[1]
     process = shell.start("inject", "process.pause", "--target", f"pid:{shell.server}", "--duration", "60s")
-    run = shell.wait_fault().stem
+    run = shell.wait_phase("fault").stem
     status, out = shell.run("status", "--json")
     assert status == 0
     told = json.loads(out)[0]
@@ -223,7 +213,7 @@ def test_status_stop_and_revert_tell_and_end_a_live_run(shell: Shell) -> None:
 
 def test_revert_ends_a_run_whose_engine_does_not_answer(shell: Shell) -> None:
     process = shell.start("inject", "process.pause", "--target", f"pid:{shell.server}", "--duration", "60s")
-    shell.wait_fault()
+    shell.wait_phase("fault")
     os.kill(process.pid, signal.SIGSTOP)
     status, out = shell.run("revert", "--all")
     assert status == 0, out
@@ -271,7 +261,7 @@ def test_with_engine_and_watchdog_dead_the_lease_ends_the_fault(shell: Shell) ->
     process = shell.start(
         "inject", "network.partition", "--target", f"pid:{shell.server}", "--duration", "60s"
     )
-    path = shell.wait_fault()
+    path = shell.wait_phase("fault")
     assert not _answers(shell.ns, 1)
     watchdogs = [pid for pid in _children(process.pid) if _comm(pid) == "chaosd-watchdog"]
     assert len(watchdogs) == 1
@@ -291,7 +281,7 @@ def test_a_value_that_somebody_else_wrote_meanwhile_is_left_alone(shell: Shell, 
         process = shell.start(
             "inject", "process.pause", "--target", f"cgroup:{group.path}", "--duration", "60s", "--json"
         )
-        shell.wait_fault()
+        shell.wait_phase("fault")
         assert freeze.read_text("ascii") == "1\n"
         freeze.write_text("0", "ascii")
         out, _ = process.communicate(timeout=60)
@@ -299,6 +289,23 @@ def test_a_value_that_somebody_else_wrote_meanwhile_is_left_alone(shell: Shell, 
         assert view["verdict"] == "aborted"
         assert not shell.live()
         assert freeze.read_text("ascii") == "0\n"
+
+
+def test_what_somebody_else_added_after_the_plan_ends_the_run_and_stays(shell: Shell) -> None:
+    need(GATE)
+    process = shell.start("run", shell.scenario(_steady("network.delay: {{delay: 100ms}}")), "--json")
+    shell.wait_phase("baseline")
+    with netns.inside(shell.ns):
+        subprocess.run(["tc", "qdisc", "add", "dev", "lo", "clsact"], check=True, timeout=20)
+    out, _ = process.communicate(timeout=60)
+    view = json.loads(out)
+    assert "has got a clsact qdisc meanwhile" in view["reason"]
+    assert (view["verdict"], process.returncode) == ("refused", 2)
+    with netns.inside(shell.ns):
+        shown = subprocess.check_output(["tc", "qdisc", "show", "dev", "lo"], text=True, timeout=20)
+    assert "qdisc clsact" in shown
+    assert view["restored"]["differs"] == []
+    assert not shell.live()
 
 
 BAD = (
