@@ -40,9 +40,15 @@ def schedule(daemon: Daemon, name: str, pid: int, *, missed: str = "skip", durat
 
 
 def lines(daemon: Daemon, path: str) -> Iterator[dict[str, Any]]:
-    with daemon.open("GET", path) as answer:
-        while line := answer.readline():
-            yield json.loads(line)
+    """What a stream tells from now on."""
+    answer = daemon.open("GET", path)
+
+    def read() -> Iterator[dict[str, Any]]:
+        with answer:
+            while line := answer.readline():
+                yield json.loads(line)
+
+    return read()
 
 
 def test_what_is_due_is_run_seen_and_rests_when_told_to(daemon: Daemon) -> None:
