@@ -87,6 +87,7 @@ class Host:
 
     def settled(self) -> dict[str, str]:
         """The dump once it stays the same: what a run before has let go of is freed a grace period later."""
+        self.alone("before it begins")
         seen = self.dump()
         for _ in range(20):
             time.sleep(0.3)
