@@ -1,6 +1,7 @@
 """The other process: has its order from standard input, and answers there. For ``own`` to start.
 
-A run goes on until a byte comes, or the end, of what standard input is connected to.
+A run goes on until an eventfd that came along says so. The end of standard input does not: who has started
+this has died, and the kernel will tell with a signal.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from chaosd.kernel.edit import MARK
 from chaosd.scenario import Scenario
 
 _PR_SET_NAME = 15  # linux/prctl.h
-_END = 0
+_END = 0  # standard input
 
 
 def main() -> None:
@@ -47,8 +48,8 @@ def _run(order: dict[str, Any]) -> None:
     from chaosd.orchestrate import apart
 
     os.set_blocking(_END, False)
-    confirmed = order["yes_entire_system"]
-    apart.obey(lambda: scenario(order), _END, order["parent"], confirmed=confirmed, until=_END)
+    confirmed, until = order["yes_entire_system"], os.dup(order["until"])  # select(2) takes none above 1023
+    apart.obey(lambda: scenario(order), _END, order["parent"], confirmed=confirmed, until=until)
 
 
 def scenario(order: dict[str, Any]) -> Scenario:

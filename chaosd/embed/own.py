@@ -7,6 +7,7 @@ is its watchdog's matter.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from chaosd.journal import Record
 from chaosd.orchestrate import apart
 
 _CHILD = ("-P", "-m", "chaosd.embed.child")  # -P: no module of the working directory gets into it
+_ONE = (1).to_bytes(8, sys.byteorder)  # what is added to an eventfd
 
 
 class _Stop:
@@ -36,16 +38,12 @@ class _Stop:
 
     def ask(self) -> None:
         self.number = signal.SIGTERM
-        _poke(self._ours)
+        with suppress(OSError):  # closed: it is over
+            self._ours.send(b"\0", socket.MSG_DONTWAIT)
 
     def close(self) -> None:
         self._ours.close()
         self._theirs.close()
-
-
-def _poke(end: socket.socket) -> None:
-    with suppress(OSError):  # the other end is dead, or this one closed: it is over
-        end.send(b"\0", socket.MSG_DONTWAIT)
 
 
 class Own:
@@ -59,6 +57,8 @@ class Own:
         self._order = order
         self._stop = _Stop()
         self._end, self._theirs = socket.socketpair()
+        # an eventfd, for that says nothing by being closed; a file, which cannot be another one by then
+        self._over = io.FileIO(os.eventfd(0), "wb")
 
     def follow(self, note: Callable[[Record], None]) -> None:
         """Do it, note every record, and return when it is over; the thread must live as long.
@@ -71,18 +71,24 @@ class Own:
                 words = [sys.executable, *_CHILD]
                 # a session of its own: Ctrl-C is for the program, which ends the run then
                 process = subprocess.Popen(
-                    words, stdin=self._theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True
+                    words,
+                    stdin=self._theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(self._over.fileno(),),
+                    start_new_session=True,
                 )
             with process, suppress(ConnectionError):
                 self._follow(process.pid, note)
         finally:
             self._end.close()
+            self._over.close()
             self._stop.close()
 
     def _follow(self, pid: int, note: Callable[[Record], None]) -> None:
         child = os.pidfd_open(pid)
         try:
-            self._end.sendall(json.dumps(self._order | {"parent": os.getpid()}, default=str).encode() + b"\n")
+            order = self._order | {"parent": os.getpid(), "until": self._over.fileno()}
+            self._end.sendall(json.dumps(order, default=str).encode() + b"\n")
             self._end.setblocking(False)
             apart.follow(self._end.fileno(), child, self._stop, note)
         finally:
@@ -90,7 +96,8 @@ class Own:
 
     def end(self) -> None:
         """Lift the faults now, as if their time were over."""
-        _poke(self._end)
+        with suppress(OSError, ValueError):  # closed: it is over
+            self._over.write(_ONE)
 
     def stop(self) -> None:
         """End the run, whatever it is at."""

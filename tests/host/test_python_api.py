@@ -280,6 +280,26 @@ def test_a_program_that_is_killed_leaves_the_host_as_before(here: Program) -> No
     assert "interrupted" in (here.folder / "state/runs" / f"{run}.jsonl").read_text("utf-8")
 
 
+DYING = """
+import chaosd, os, time
+with chaosd.inject("process.pause", target="{target}", duration="60s") as run:
+    print(run.id, flush=True)
+    os.closerange(3, 1024)
+    time.sleep(0.5)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_program_is_dead_when_it_has_ended_and_not_when_its_files_are_closed(here: Program) -> None:
+    """Which the kernel does first, and has anybody who listens to them know."""
+    process = here.python(DYING.format(target=here.target))
+    assert process.stdout is not None
+    run = process.stdout.readline().strip()
+    process.wait(60)
+    here.assert_restored()
+    assert '"reason":"by SIGTERM"' in (here.folder / "state/runs" / f"{run}.jsonl").read_text("utf-8")
+
+
 @pytest.mark.parametrize("after", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_program_that_is_killed_at_any_time(here: Program, after: float) -> None:
     process = here.python(LIVE.format(target=here.target))

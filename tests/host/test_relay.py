@@ -138,6 +138,7 @@ def test_bulk_tcp_arrives_whole_and_as_large_packets(joined: Detour) -> None:
         assert seen.refused == seen.over_limit == seen.overrun == 0
 
 
+@pytest.mark.alone
 def test_jitter_spreads_and_reorders(joined: Detour) -> None:
     """Delays lie within delay ± jitter and packets overtake one another, as in netem."""
     with joined.through(delay=0.04, jitter=0.02):

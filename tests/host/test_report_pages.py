@@ -144,7 +144,7 @@ def test_two_runs_are_compared(ran: Ran, tmp_path: Path) -> None:
 def test_a_run_that_was_killed_can_be_told(ran: Ran, tmp_path: Path) -> None:
     scenario = ran.shell.scenario(SCENARIO.replace("DELAY", "20ms").replace("DURATION", "60s"))
     process = ran.shell.start("run", scenario)
-    path = ran.shell.wait_fault()
+    path = ran.shell.wait_phase("fault")
     cut = tmp_path / "cut.jsonl"
     cut.write_bytes(path.read_bytes()[:-40])
     out = ran.shell.run("history", "--json", "--limit", "1")[1]

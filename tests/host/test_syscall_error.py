@@ -303,7 +303,7 @@ def test_with_everybody_dead_calls_succeed_again(
         process = shell.start(
             "inject", "syscall.error", *fields, "--target", f"pid:{target.pid}", "--duration", "60s"
         )
-        shell.wait_fault()
+        shell.wait_phase("fault")
         world.until(lambda: target.make("open", file) == ["EIO"], "the fault is not in force")
         world.until(lambda: '"detail"' in shell.run("status", "--json")[1], "status shows no hit")
         for pid in (*descendants(process.pid), process.pid):
