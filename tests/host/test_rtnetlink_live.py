@@ -40,6 +40,9 @@ def busy() -> Iterator[DeviceRef]:
             yield left
 
 
+CARRIER = 0x40 | 0x10000  # IFF_RUNNING and IFF_LOWER_UP (linux/if.h), which come a moment later
+
+
 def test_links_are_read_as_by_pyroute2(busy: DeviceRef) -> None:
     with netlink.rtnl(busy.netns) as ip, IPRoute() as theirs:
         ours = ip.links()
@@ -49,21 +52,14 @@ def test_links_are_read_as_by_pyroute2(busy: DeviceRef) -> None:
         assert by_name is not None
         assert by_name.kind == "veth"
         for link, other in zip(ours, theirs.get_links(), strict=True):
-            said = {
-                name: other.get(f"IFLA_{name}") for name in ("IFNAME", "MTU", "QDISC", "TXQLEN", "ADDRESS")
-            }
-            assert said == {
-                "IFNAME": link.name,
-                "MTU": link.mtu,
-                "QDISC": link.qdisc,
-                "TXQLEN": link.queue,
-                "ADDRESS": link.address,
-            }
-            assert (other["index"], other["flags"], other["ifi_type"]) == (
-                link.index,
-                link.flags,
-                link.hardware,
-            )
+            said = [other.get(f"IFLA_{name}") for name in ("IFNAME", "MTU", "QDISC", "TXQLEN")]
+            assert said == [link.name, link.mtu, link.qdisc, link.queue]
+            # pyroute2 takes each address for one of Ethernet, that of a tunnel as well, which has four bytes
+            address = other.get("IFLA_ADDRESS", "")
+            assert address.startswith(link.address)
+            assert len(link.address) in (len(address), len("00:00:00:00"))
+            assert other["flags"] & ~CARRIER == link.flags & ~CARRIER
+            assert (other["index"], other["ifi_type"]) == (link.index, link.hardware)
             assert (other.get("IFLA_LINK") or 0, other.get("IFLA_MASTER") or 0) == (link.lower, link.master)
 
 
