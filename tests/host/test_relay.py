@@ -24,6 +24,7 @@ from chaosd.errors import ChaosdError, ForeignStateError
 from chaosd.kernel import relay, relay_process, tap
 from chaosd.kernel.edit import Undo, from_data, to_data
 from chaosd.kernel.netns import NetnsRef, inside
+from chaosd.kernel.process import descendants
 from chaosd.kernel.relay import Counts, Relay
 
 PORT = 4000
@@ -119,7 +120,7 @@ def test_a_ping_takes_the_delay_longer(joined: Detour) -> None:
 def test_bulk_tcp_arrives_whole_and_as_large_packets(joined: Detour) -> None:
     """20 MiB arrive unchanged behind a delay, and the TAP takes GSO packets as they are."""
     data = os.urandom(20 << 20)
-    with joined.through(delay=0.01) as edit, joined.socket(joined.right, socket.SOCK_STREAM) as server:
+    with joined.through(delay=0.05) as edit, joined.socket(joined.right, socket.SOCK_STREAM) as server:
         server.bind((RIGHT, PORT))
         server.listen()
         with joined.socket(joined.left, socket.SOCK_STREAM) as out:
@@ -132,7 +133,7 @@ def test_bulk_tcp_arrives_whole_and_as_large_packets(joined: Detour) -> None:
                 arrived = b"".join(iter(lambda: end.recv(1 << 20), b""))
             sender.join()
         assert arrived == data
-        assert 0.01 <= connected < 0.02  # the SYN, not its answer
+        assert 0.05 <= connected < 0.1  # the SYN, not its answer
         seen = _counts(edit)
         assert seen.bytes_in / seen.frames_in > 4000
         assert seen.refused == seen.over_limit == seen.overrun == 0
@@ -236,8 +237,10 @@ def test_reordered_packets_are_not_delayed(joined: Detour) -> None:
         arrived = _burst(joined, 400, pause=0.0005)
         seen = _counts(edit)
     assert seen.reordered == pytest.approx(100, abs=40)
-    overtaking, waited = _overtaking(arrived), min(number for number, took in arrived if took >= 0.1)
-    assert len(overtaking) == seen.reordered - waited  # those before the first that waits overtake none
+    overtaking = _overtaking(arrived)
+    # those before the first that waits overtake none
+    first = next(place for place, (number, _) in enumerate(arrived) if number != place)
+    assert len(overtaking) == seen.reordered - first
     assert statistics.median(took for number, took in arrived if number in overtaking) < 0.05
     assert len(arrived) == 400
 
@@ -312,8 +315,7 @@ def test_one_that_is_only_prepared_has_no_device_and_ends_with_the_engine(ns: Ne
     edit = Relay(ns, unused_name(), delay=0.1)
     with world.spawn(world.python(ENGINE, json.dumps(to_data(edit)), "prepare")) as engine:
         assert engine.stdout.readline() == "done\n"
-        with open(f"/proc/{engine.pid}/task/{engine.pid}/children", encoding="ascii") as file:
-            (pid,) = file.read().split()
+        (pid,) = descendants(engine.pid)
         assert not edit.present()
         engine.kill()
         world.until(lambda: not os.path.exists(f"/proc/{pid}"), "the process outlives the engine", 2)
